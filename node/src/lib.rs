@@ -1,1 +1,6 @@
 //! x
+
+pub mod command;
+pub mod home;
+pub mod service;
+pub mod status;

@@ -1,0 +1,1 @@
+//! Tests of the home's layout and protection.
