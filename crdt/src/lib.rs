@@ -1,1 +1,41 @@
-//! x
+//! The shared tree of mesh, and how two copies of it become one.
+//!
+//! Pure: no clock, no files, no threads, no network; randomness is an argument. The same input gives the
+//! same answer on every device, or devices would drift apart.
+//!
+//! ```text
+//! disk, user                          other devices, relay, bucket, export
+//!     | Edit                                  | sealed bytes
+//!     v                                       v
+//!  item  ->  doc::ItemDoc::author     batch::open_batch / page::open_page
+//!                 | change                    | change
+//!                 v                           v
+//!           batch::seal_batch         guard -> doc::CheckedChange
+//!                                             |
+//!            op::Registers  <-  doc::ItemDoc::apply
+//!                 |
+//!                 v
+//!            item::ItemState
+//! ```
+//!
+//! - [`op`]: operation ids and registers, what a database row shows of a document
+//! - [`guard`]: reads a change before automerge does
+//! - [`doc`]: one item's document; the only file that knows automerge
+//! - [`item`]: the meaning of the registers, and the edits
+//! - [`batch`], [`page`]: what travels; [`vector`]: how far, and in which order
+//! - [`message`]: what two nodes say to each other
+//! - [`limits`]: all limits with their reasons
+//!
+//! It does not know disks, networks, databases or buckets. `docs/format/log.md` says every byte.
+
+pub mod batch;
+mod cbor;
+pub mod doc;
+mod envelope;
+pub mod guard;
+pub mod item;
+pub mod limits;
+pub mod message;
+pub mod op;
+pub mod page;
+pub mod vector;
