@@ -1,0 +1,97 @@
+//! Bytes that must not leak: wiped when dropped, never printed, compared in constant time.
+
+use rand::CryptoRng;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// Secret bytes on the heap, wiped when dropped.
+///
+/// Nothing prints them; [`expose`](Self::expose) is easy to search for. The CBOR form exists for the enrolment alone, which only travels
+/// inside an encrypted channel. `Debug` shows a
+/// placeholder, so that types holding one may derive it.
+pub struct Secret<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> Secret<N> {
+    /// Takes the bytes over. The caller wipes its own copy, if it kept one.
+    pub fn new(bytes: [u8; N]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// Draws one at random.
+    pub fn random<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
+        let mut secret = Self::zero();
+        rng.fill_bytes(secret.expose_mut());
+        secret
+    }
+
+    /// The bytes themselves.
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    pub(crate) fn zero() -> Self {
+        Self::new([0; N])
+    }
+
+    pub(crate) fn expose_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> Clone for Secret<N> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// In constant time.
+impl<const N: usize> PartialEq for Secret<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&*other.0).into()
+    }
+}
+
+impl<const N: usize> Eq for Secret<N> {}
+
+impl<const N: usize> std::fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl<C, const N: usize> minicbor::encode::Encode<C> for Secret<N> {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(self.expose())?.ok()
+    }
+}
+
+impl<'b, C, const N: usize> minicbor::decode::Decode<'b, C> for Secret<N> {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d
+            .bytes()?
+            .try_into()
+            .map_err(|_| minicbor::decode::Error::message("length of a secret"))?;
+        Ok(Self::new(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_nothing() {
+        assert_eq!(format!("{:?}", Secret::new([0x41; 4])), "[secret]");
+        assert_ne!(Secret::new([1, 2]), Secret::new([1, 3]));
+    }
+}
