@@ -6,8 +6,7 @@ use zeroize::Zeroize;
 
 /// Secret bytes on the heap, wiped when dropped.
 ///
-/// Nothing prints them; [`expose`](Self::expose) is easy to search for. The CBOR form exists for the enrolment alone, which only travels
-/// inside an encrypted channel. `Debug` shows a
+/// Nothing prints or encodes them; [`expose`](Self::expose) is easy to search for. `Debug` shows a
 /// placeholder, so that types holding one may derive it.
 pub struct Secret<const N: usize>(Box<[u8; N]>);
 
@@ -62,26 +61,6 @@ impl<const N: usize> Eq for Secret<N> {}
 impl<const N: usize> std::fmt::Debug for Secret<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
-    }
-}
-
-impl<C, const N: usize> minicbor::encode::Encode<C> for Secret<N> {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(self.expose())?.ok()
-    }
-}
-
-impl<'b, C, const N: usize> minicbor::decode::Decode<'b, C> for Secret<N> {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes = d
-            .bytes()?
-            .try_into()
-            .map_err(|_| minicbor::decode::Error::message("length of a secret"))?;
-        Ok(Self::new(bytes))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 
 /// The secret every device of a mesh holds. Handed over in pairing; never rotated.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MeshSecret(pub(crate) Secret<32>);
+pub struct MeshSecret(Secret<32>);
 
 impl MeshSecret {
     /// Draws the secret of a new mesh.
