@@ -1,5 +1,6 @@
 //! x
 
+pub mod api;
 pub mod command;
 pub mod home;
 pub mod service;
