@@ -87,7 +87,10 @@ pub fn seal_batch<R: CryptoRng + ?Sized>(
 /// If the bytes are no batch of this version.
 pub fn peek(bytes: &[u8]) -> Result<(BatchHead, BatchHash), BatchError> {
     let parts = BATCH.split(bytes)?;
-    Ok((read_header(parts.header).ok_or(BatchError::Corrupt)?, BatchHash::of(parts.signed)))
+    Ok((
+        read_header(parts.header).ok_or(BatchError::Corrupt)?,
+        BatchHash::of(parts.signed),
+    ))
 }
 
 /// Opens a batch and checks all that can be checked without knowing its log; see [`crate::vector::LogChain`] for that.
@@ -113,7 +116,8 @@ pub fn open_batch(
     if secret.writer_tag(&device, &incarnation) != head.tag {
         return Err(BatchError::WrongTag);
     }
-    let body = decode(&envelope::expand(packed)?, device, incarnation).map_err(|_| BatchError::Corrupt)?;
+    let body =
+        decode(&envelope::expand(packed)?, device, incarnation).map_err(|_| BatchError::Corrupt)?;
     if body.space != *space {
         return Err(BatchError::WrongSpace);
     }
@@ -191,7 +195,13 @@ fn read_header(header: &[u8]) -> Option<BatchHead> {
 }
 
 fn encode(body: &BatchBody) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + body.changes.iter().map(|(_, c)| c.len() + 20).sum::<usize>());
+    let mut out = Vec::with_capacity(
+        64 + body
+            .changes
+            .iter()
+            .map(|(_, c)| c.len() + 20)
+            .sum::<usize>(),
+    );
     let mut e = Encoder::new(&mut out);
     cbor::written((|| {
         e.array(3)?.encode(body.space)?;
@@ -208,7 +218,11 @@ fn encode(body: &BatchBody) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8], device: DeviceId, incarnation: Incarnation) -> Result<BatchBody, minicbor::decode::Error> {
+fn decode(
+    bytes: &[u8],
+    device: DeviceId,
+    incarnation: Incarnation,
+) -> Result<BatchBody, minicbor::decode::Error> {
     let mut d = Decoder::new(bytes);
     let later = cbor::fields(&mut d, 3)?;
     let space = d.decode()?;
@@ -221,8 +235,17 @@ fn decode(bytes: &[u8], device: DeviceId, incarnation: Incarnation) -> Result<Ba
         changes.push((d.decode()?, cbor::bytes(&mut d, MAX_CHANGE)?));
     }
     cbor::finish(&mut d, later)?;
-    Ok(BatchBody { space, device, incarnation, seen, changes })
+    Ok(BatchBody {
+        space,
+        device,
+        incarnation,
+        seen,
+        changes,
+    })
 }
 
-const BATCH: Envelope =
-    Envelope { kind: ObjectKind::Batch, label: Label::SIGN_BATCH, header: 2 + 16 + 8 + 32 + 16 };
+const BATCH: Envelope = Envelope {
+    kind: ObjectKind::Batch,
+    label: Label::SIGN_BATCH,
+    header: 2 + 16 + 8 + 32 + 16,
+};

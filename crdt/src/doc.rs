@@ -67,7 +67,11 @@ impl CheckedChange {
         })
         .unwrap_or(Err(BadChange::Panicked))?;
         let actor = Incarnation::from_bytes(head.actor);
-        let ops = expanded.operations.iter().zip(head.start_op..).map(|(op, counter)| checked_op(op, counter, actor));
+        let ops = expanded
+            .operations
+            .iter()
+            .zip(head.start_op..)
+            .map(|(op, counter)| checked_op(op, counter, actor));
         Ok(Self {
             bytes: bytes.to_vec(),
             hash: ChangeHash(head.hash),
@@ -195,7 +199,11 @@ impl ItemDoc {
     ///
     /// # Errors
     /// If the edits exceed the limits on changes or write one key twice.
-    pub fn author(&self, actor: &Incarnation, edits: &[Edit]) -> Result<Option<Authored>, AuthorError> {
+    pub fn author(
+        &self,
+        actor: &Incarnation,
+        edits: &[Edit],
+    ) -> Result<Option<Authored>, AuthorError> {
         let edits = self.effective(edits)?;
         if edits.is_empty() {
             return Ok(None);
@@ -206,10 +214,16 @@ impl ItemDoc {
         }
         let own = self.actors.get(actor).copied().unwrap_or_default();
         let operations = edits.into_iter().map(|edit| legacy::Op {
-            action: edit.put.map_or(legacy::OpType::Delete, |value| legacy::OpType::Put(to_automerge(value))),
+            action: edit.put.map_or(legacy::OpType::Delete, |value| {
+                legacy::OpType::Put(to_automerge(value))
+            }),
             obj: legacy::ObjectId::Root,
             key: legacy::Key::Map(edit.key.into()),
-            pred: edit.pred.iter().map(|id| legacy::OpId(id.counter, to_actor(&id.actor))).collect(),
+            pred: edit
+                .pred
+                .iter()
+                .map(|id| legacy::OpId(id.counter, to_actor(&id.actor)))
+                .collect(),
             insert: false,
         });
         let expanded = ExpandedChange {
@@ -220,7 +234,11 @@ impl ItemDoc {
             start_op: NonZeroU64::new(start).ok_or(AuthorError::Exhausted)?,
             time: 0,
             message: None,
-            deps: self.heads.iter().map(|h| automerge::ChangeHash(h.0)).collect(),
+            deps: self
+                .heads
+                .iter()
+                .map(|h| automerge::ChangeHash(h.0))
+                .collect(),
             extra_bytes: Vec::new(),
             author: None,
         };
@@ -229,15 +247,24 @@ impl ItemDoc {
         if bytes.len() > MAX_CHANGE {
             return Err(AuthorError::TooLarge);
         }
-        Ok(Some(Authored { bytes, hash: ChangeHash(change.hash().0) }))
+        Ok(Some(Authored {
+            bytes,
+            hash: ChangeHash(change.hash().0),
+        }))
     }
 
     /// Authors a change and applies it to this document at once.
     ///
     /// # Errors
     /// As [`ItemDoc::author`]; the document is as before then.
-    pub fn commit(&mut self, actor: &Incarnation, edits: &[Edit]) -> Result<Option<Authored>, AuthorError> {
-        let Some(authored) = self.author(actor, edits)? else { return Ok(None) };
+    pub fn commit(
+        &mut self,
+        actor: &Incarnation,
+        edits: &[Edit],
+    ) -> Result<Option<Authored>, AuthorError> {
+        let Some(authored) = self.author(actor, edits)? else {
+            return Ok(None);
+        };
         let checked = CheckedChange::check(&authored.bytes)?;
         match self.apply(&checked)? {
             Applied::Done { .. } => Ok(Some(authored)),
@@ -255,7 +282,11 @@ impl ItemDoc {
         }
         for op in &change.ops {
             match &op.put {
-                Some(value) => drop(self.regs.0.insert(op.key.clone(), vec![(op.id, value.clone())])),
+                Some(value) => drop(
+                    self.regs
+                        .0
+                        .insert(op.key.clone(), vec![(op.id, value.clone())]),
+                ),
                 None => drop(self.regs.0.remove(&op.key)),
             }
         }
@@ -274,7 +305,12 @@ impl ItemDoc {
         if history.position.contains_key(&change.hash) {
             return Ok(Applied::Known);
         }
-        let missing: Vec<_> = change.deps.iter().filter(|d| !history.position.contains_key(d)).copied().collect();
+        let missing: Vec<_> = change
+            .deps
+            .iter()
+            .filter(|d| !history.position.contains_key(d))
+            .copied()
+            .collect();
         if !missing.is_empty() {
             return Ok(Applied::Missing(missing));
         }
@@ -284,8 +320,10 @@ impl ItemDoc {
         }
         let (heads, regs) = caught(|| {
             let mut doc = load(&self.body, &change.actor)?;
-            let change = Change::try_from(change.bytes.as_slice()).map_err(|_| ApplyError::Refused)?;
-            doc.apply_changes([change]).map_err(|_| ApplyError::Refused)?;
+            let change =
+                Change::try_from(change.bytes.as_slice()).map_err(|_| ApplyError::Refused)?;
+            doc.apply_changes([change])
+                .map_err(|_| ApplyError::Refused)?;
             read(&doc)
         })
         .unwrap_or(Err(ApplyError::Panicked))?;
@@ -303,13 +341,25 @@ impl ItemDoc {
     /// # Errors
     /// If a change in `body` would not be let in, or automerge fails on them.
     pub fn rebuild(body: &[u8]) -> Result<Self, ApplyError> {
-        let mut doc = Self { body: body.to_vec(), ..Self::default() };
+        let mut doc = Self {
+            body: body.to_vec(),
+            ..Self::default()
+        };
         for head in History::of(body).map_err(ApplyError::Body)?.heads {
-            let own = doc.actors.entry(Incarnation::from_bytes(head.actor)).or_default();
+            let own = doc
+                .actors
+                .entry(Incarnation::from_bytes(head.actor))
+                .or_default();
             if head.seq != own.seq + 1 {
-                return Err(ApplyError::SeqGap { have: own.seq, got: head.seq });
+                return Err(ApplyError::SeqGap {
+                    have: own.seq,
+                    got: head.seq,
+                });
             }
-            *own = ActorSeq { seq: head.seq, max_op: head.max_op() };
+            *own = ActorSeq {
+                seq: head.seq,
+                max_op: head.max_op(),
+            };
             doc.changes += 1;
         }
         if doc.changes > 0 {
@@ -361,7 +411,13 @@ impl ItemDoc {
     fn append(&mut self, change: &CheckedChange) {
         self.body.extend_from_slice(&change.bytes);
         self.changes += 1;
-        self.actors.insert(change.actor, ActorSeq { seq: change.seq, max_op: change.max_op() });
+        self.actors.insert(
+            change.actor,
+            ActorSeq {
+                seq: change.seq,
+                max_op: change.max_op(),
+            },
+        );
     }
 
     /// The edits that have an effect here, one for each key.
@@ -369,19 +425,31 @@ impl ItemDoc {
         let mut out: Vec<Edit> = Vec::with_capacity(edits.len());
         for edit in edits {
             if edit.key.len() > MAX_KEY || edit.put.as_ref().is_some_and(|v| v.size() > MAX_VALUE) {
-                return Err(AuthorError::Value { key: edit.key.clone() });
+                return Err(AuthorError::Value {
+                    key: edit.key.clone(),
+                });
             }
             let visible = self.regs.all(&edit.key);
-            let pred = edit.pred.iter().filter(|id| visible.iter().any(|(v, _)| v == *id)).copied();
+            let pred = edit
+                .pred
+                .iter()
+                .filter(|id| visible.iter().any(|(v, _)| v == *id))
+                .copied();
             match out.iter_mut().find(|e| e.key == edit.key) {
                 Some(e) if e.put.is_some() && edit.put.is_some() => {
-                    return Err(AuthorError::Twice { key: edit.key.clone() });
+                    return Err(AuthorError::Twice {
+                        key: edit.key.clone(),
+                    });
                 }
                 Some(e) => {
                     e.pred.extend(pred);
                     e.put = e.put.take().or_else(|| edit.put.clone());
                 }
-                None => out.push(Edit { key: edit.key.clone(), put: edit.put.clone(), pred: pred.collect() }),
+                None => out.push(Edit {
+                    key: edit.key.clone(),
+                    put: edit.put.clone(),
+                    pred: pred.collect(),
+                }),
             }
         }
         out.retain(|e| e.put.is_some() || !e.pred.is_empty());
@@ -401,8 +469,15 @@ struct History {
 
 impl History {
     fn of(body: &[u8]) -> Result<Self, BadChange> {
-        let heads = guard::split(body)?.into_iter().map(guard::prescan).collect::<Result<Vec<_>, _>>()?;
-        let position = heads.iter().enumerate().map(|(i, h)| (ChangeHash(h.hash), i)).collect();
+        let heads = guard::split(body)?
+            .into_iter()
+            .map(guard::prescan)
+            .collect::<Result<Vec<_>, _>>()?;
+        let position = heads
+            .iter()
+            .enumerate()
+            .map(|(i, h)| (ChangeHash(h.hash), i))
+            .collect();
         Ok(Self { heads, position })
     }
 
@@ -414,13 +489,20 @@ impl History {
             return Err(ApplyError::DuplicateSeq { seq: change.seq });
         }
         if change.seq != own.seq + 1 {
-            return Err(ApplyError::SeqGap { have: own.seq, got: change.seq });
+            return Err(ApplyError::SeqGap {
+                have: own.seq,
+                got: change.seq,
+            });
         }
         if past.values().any(|a| a.max_op >= change.start_op) {
             return Err(ApplyError::Clock);
         }
         let seen = |id: &OpId| past.get(&id.actor).is_some_and(|a| id.counter <= a.max_op);
-        if change.ops.iter().flat_map(|op| &op.pred).all(seen) { Ok(()) } else { Err(ApplyError::Unseen) }
+        if change.ops.iter().flat_map(|op| &op.pred).all(seen) {
+            Ok(())
+        } else {
+            Err(ApplyError::Unseen)
+        }
     }
 
     /// How far each actor had written in the changes `deps` build on, themselves included.
@@ -429,7 +511,9 @@ impl History {
         let mut visited = vec![false; self.heads.len()];
         let mut queue: Vec<ChangeHash> = deps.to_vec();
         while let Some(hash) = queue.pop() {
-            let Some(&i) = self.position.get(&hash) else { continue };
+            let Some(&i) = self.position.get(&hash) else {
+                continue;
+            };
             if std::mem::replace(&mut visited[i], true) {
                 continue;
             }
@@ -454,13 +538,21 @@ fn load(body: &[u8], actor: &Incarnation) -> Result<Automerge, ApplyError> {
 }
 
 fn read(doc: &Automerge) -> Result<(Vec<ChangeHash>, Registers), ApplyError> {
-    let mut heads: Vec<ChangeHash> = doc.get_heads().into_iter().map(|h| ChangeHash(h.0)).collect();
+    let mut heads: Vec<ChangeHash> = doc
+        .get_heads()
+        .into_iter()
+        .map(|h| ChangeHash(h.0))
+        .collect();
     heads.sort_unstable();
     let mut regs = Registers::default();
     for key in doc.keys(automerge::ROOT) {
         let mut values = Vec::new();
-        for (value, id) in doc.get_all(automerge::ROOT, key.as_str()).map_err(|_| ApplyError::Refused)? {
-            let (Value::Scalar(scalar), automerge::ObjId::Id(counter, actor, _)) = (value, id) else {
+        for (value, id) in doc
+            .get_all(automerge::ROOT, key.as_str())
+            .map_err(|_| ApplyError::Refused)?
+        {
+            let (Value::Scalar(scalar), automerge::ObjId::Id(counter, actor, _)) = (value, id)
+            else {
                 return Err(ApplyError::Refused);
             };
             let actor = Incarnation::try_from(actor.to_bytes()).map_err(|_| ApplyError::Refused)?;
@@ -483,7 +575,8 @@ fn checked_op(op: &legacy::Op, counter: u64, actor: Incarnation) -> Result<Chang
     let put = match &op.action {
         legacy::OpType::Delete => None,
         legacy::OpType::Put(value) => {
-            let value = from_automerge(value).ok_or(BadChange::Malformed("value of a foreign type"))?;
+            let value =
+                from_automerge(value).ok_or(BadChange::Malformed("value of a foreign type"))?;
             if value.size() > MAX_VALUE {
                 return Err(BadChange::Malformed("value"));
             }
@@ -496,8 +589,12 @@ fn checked_op(op: &legacy::Op, counter: u64, actor: Incarnation) -> Result<Chang
     }
     let mut pred = Vec::with_capacity(op.pred.len());
     for id in op.pred.iter() {
-        let actor = Incarnation::try_from(id.actor().to_bytes()).map_err(|_| BadChange::Malformed("predecessor"))?;
-        let id = OpId { counter: id.counter(), actor };
+        let actor = Incarnation::try_from(id.actor().to_bytes())
+            .map_err(|_| BadChange::Malformed("predecessor"))?;
+        let id = OpId {
+            counter: id.counter(),
+            actor,
+        };
         if pred.last().is_some_and(|last| *last >= id) {
             return Err(BadChange::Malformed("predecessors repeat"));
         }
@@ -506,7 +603,12 @@ fn checked_op(op: &legacy::Op, counter: u64, actor: Incarnation) -> Result<Chang
     if put.is_none() && pred.is_empty() {
         return Err(BadChange::Malformed("it deletes nothing"));
     }
-    Ok(ChangeOp { id: OpId { counter, actor }, key, put, pred })
+    Ok(ChangeOp {
+        id: OpId { counter, actor },
+        key,
+        put,
+        pred,
+    })
 }
 
 fn to_actor(actor: &Incarnation) -> ActorId {

@@ -78,8 +78,15 @@ impl Envelope {
             [other, ..] => return Err(Refused::Version(*other)),
         }
         let (signed, signature) = bytes.split_last_chunk().ok_or(Refused::Corrupt)?;
-        let (header, sealed) = signed.split_at_checked(self.header).ok_or(Refused::Corrupt)?;
-        Ok(Parts { header, sealed, signed, signature })
+        let (header, sealed) = signed
+            .split_at_checked(self.header)
+            .ok_or(Refused::Corrupt)?;
+        Ok(Parts {
+            header,
+            sealed,
+            signed,
+            signature,
+        })
     }
 
     /// Opens the seal, then checks the signature of the device the plaintext begins with.
@@ -90,13 +97,20 @@ impl Envelope {
         signers: &dyn Fn(&DeviceId) -> Option<[u8; 32]>,
     ) -> Result<(DeviceId, Vec<u8>), Refused> {
         let plain =
-            sealed::open(key, self.kind, parts.header, parts.sealed, MAX_SEALED).map_err(|e| match e {
-                OpenError::TooLarge => Refused::TooLarge,
-                _ => Refused::Corrupt,
+            sealed::open(key, self.kind, parts.header, parts.sealed, MAX_SEALED).map_err(|e| {
+                match e {
+                    OpenError::TooLarge => Refused::TooLarge,
+                    _ => Refused::Corrupt,
+                }
             })?;
-        let device = plain.first_chunk::<16>().copied().map(DeviceId::from_bytes).ok_or(Refused::Corrupt)?;
+        let device = plain
+            .first_chunk::<16>()
+            .copied()
+            .map(DeviceId::from_bytes)
+            .ok_or(Refused::Corrupt)?;
         let public = signers(&device).ok_or(Refused::Signer(device))?;
-        verify(&public, self.label, parts.signed, parts.signature).map_err(|_| Refused::Signature)?;
+        verify(&public, self.label, parts.signed, parts.signature)
+            .map_err(|_| Refused::Signature)?;
         Ok((device, plain))
     }
 }
@@ -116,17 +130,27 @@ pub(crate) fn compress(body: &[u8]) -> Result<Vec<u8>, Refused> {
 
 /// Decompresses a body to at most what its packed length allows.
 pub(crate) fn expand(packed: &[u8]) -> Result<Vec<u8>, Refused> {
-    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or(Refused::Corrupt)?;
+    let size = zstd::zstd_safe::get_frame_content_size(packed)
+        .ok()
+        .flatten()
+        .ok_or(Refused::Corrupt)?;
     let size = usize::try_from(size).map_err(|_| Refused::TooLarge)?;
     if size > allowed(packed.len()) {
         return Err(Refused::TooLarge);
     }
     let body = zstd::bulk::decompress(packed, size).map_err(|_| Refused::Corrupt)?;
-    if body.len() == size { Ok(body) } else { Err(Refused::Corrupt) }
+    if body.len() == size {
+        Ok(body)
+    } else {
+        Err(Refused::Corrupt)
+    }
 }
 
 fn allowed(packed: usize) -> usize {
-    packed.saturating_mul(MAX_RATIO).max(RATIO_FREE).min(MAX_OPEN)
+    packed
+        .saturating_mul(MAX_RATIO)
+        .max(RATIO_FREE)
+        .min(MAX_OPEN)
 }
 
 /// zstd's default: metadata packs to 109 bytes an item, higher levels gain less than 3 %.

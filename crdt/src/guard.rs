@@ -8,7 +8,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::limits::{MAX_ACTORS, MAX_CHANGE, MAX_COLUMNS, MAX_COUNTER, MAX_DEPS, MAX_KEY, MAX_OPS, MAX_VALUE};
+use crate::limits::{
+    MAX_ACTORS, MAX_CHANGE, MAX_COLUMNS, MAX_COUNTER, MAX_DEPS, MAX_KEY, MAX_OPS, MAX_VALUE,
+};
 
 /// Why a change was refused; the change is quarantined, its batch goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +153,14 @@ pub fn prescan(bytes: &[u8]) -> Result<ChangeHead, BadChange> {
     }
     let ops = columns(&mut r, others as u64 + 1, start_op)?;
     limit("last operation", start_op + ops, MAX_COUNTER)?;
-    Ok(ChangeHead { hash, deps, actor, seq, start_op, ops })
+    Ok(ChangeHead {
+        hash,
+        deps,
+        actor,
+        seq,
+        start_op,
+        ops,
+    })
 }
 
 /// Walks the column table and the columns; returns how many operations there are.
@@ -194,12 +203,20 @@ struct Counts {
 }
 
 impl Counts {
-    fn column(&mut self, spec: u32, data: &[u8], actors: u64, start_op: u64) -> Result<(), BadChange> {
+    fn column(
+        &mut self,
+        spec: u32,
+        data: &[u8],
+        actors: u64,
+        start_op: u64,
+    ) -> Result<(), BadChange> {
         match spec {
             KEY => {
                 self.keys = runs(data, |r, _| {
                     let len = r.len("key", MAX_KEY as u64)?;
-                    std::str::from_utf8(r.take(len)?).map(|_| ()).map_err(|_| BadChange::Malformed("key is not text"))
+                    std::str::from_utf8(r.take(len)?)
+                        .map(|_| ())
+                        .map_err(|_| BadChange::Malformed("key is not text"))
                 })?;
             }
             INSERT => {
@@ -241,16 +258,26 @@ impl Counts {
             }
             PRED_ACTOR => {
                 self.pred_actors = runs(data, |r, _| {
-                    if r.unsigned()? < actors { Ok(()) } else { Err(BadChange::Malformed("actor index")) }
+                    if r.unsigned()? < actors {
+                        Ok(())
+                    } else {
+                        Err(BadChange::Malformed("actor index"))
+                    }
                 })?;
             }
             PRED_COUNTER => {
                 let mut counter = 0i64;
                 let mut check = |delta: i64| {
-                    counter = counter.checked_add(delta).ok_or(BadChange::Malformed("predecessor"))?;
+                    counter = counter
+                        .checked_add(delta)
+                        .ok_or(BadChange::Malformed("predecessor"))?;
                     // What a change replaces is older than the change.
                     let inside = u64::try_from(counter).is_ok_and(|c| c > 0 && c < start_op);
-                    if inside { Ok(()) } else { Err(BadChange::Malformed("predecessor")) }
+                    if inside {
+                        Ok(())
+                    } else {
+                        Err(BadChange::Malformed("predecessor"))
+                    }
                 };
                 self.pred_counters = runs(data, |r, times| {
                     let delta = r.signed()?;
@@ -280,7 +307,10 @@ impl Counts {
 }
 
 /// Walks a run-length column, calling `value` once per stored value with the times it counts; returns the entries.
-fn runs(data: &[u8], mut value: impl FnMut(&mut Reader<'_>, u64) -> Result<(), BadChange>) -> Result<u64, BadChange> {
+fn runs(
+    data: &[u8],
+    mut value: impl FnMut(&mut Reader<'_>, u64) -> Result<(), BadChange>,
+) -> Result<u64, BadChange> {
     let mut r = Reader(data);
     let mut entries = 0u64;
     while !r.0.is_empty() {
@@ -299,7 +329,11 @@ fn runs(data: &[u8], mut value: impl FnMut(&mut Reader<'_>, u64) -> Result<(), B
 }
 
 fn limit(what: &'static str, value: u64, limit: u64) -> Result<(), BadChange> {
-    if value > limit { Err(BadChange::Limit { what, value, limit }) } else { Ok(()) }
+    if value > limit {
+        Err(BadChange::Limit { what, value, limit })
+    } else {
+        Ok(())
+    }
 }
 
 /// Bytes still to be read.
@@ -319,13 +353,20 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BadChange> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(BadChange::Truncated)?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(BadChange::Truncated)?;
         self.0 = rest;
         Ok(*head)
     }
 
     fn actor(&mut self) -> Result<[u8; 8], BadChange> {
-        if self.unsigned()? == 8 { self.array() } else { Err(BadChange::Malformed("actor is not of 8 bytes")) }
+        if self.unsigned()? == 8 {
+            self.array()
+        } else {
+            Err(BadChange::Malformed("actor is not of 8 bytes"))
+        }
     }
 
     /// Unsigned LEB128 in its shortest form.
@@ -340,7 +381,11 @@ impl<'a> Reader<'a> {
             value |= bits << shift;
             if byte & 0x80 == 0 {
                 let shortest = byte != 0 || shift == 0;
-                return if shortest { Ok(value) } else { Err(BadChange::Malformed("number")) };
+                return if shortest {
+                    Ok(value)
+                } else {
+                    Err(BadChange::Malformed("number"))
+                };
             }
         }
         Err(BadChange::Malformed("number"))
@@ -378,7 +423,11 @@ impl<'a> Reader<'a> {
     /// A length or count no higher than `max`.
     fn len(&mut self, what: &'static str, max: u64) -> Result<usize, BadChange> {
         let value = self.within(what, 0, max)?;
-        usize::try_from(value).map_err(|_| BadChange::Limit { what, value, limit: max })
+        usize::try_from(value).map_err(|_| BadChange::Limit {
+            what,
+            value,
+            limit: max,
+        })
     }
 }
 
@@ -395,4 +444,13 @@ const VALUE: u32 = 87;
 const GROUP: u32 = 112;
 const PRED_ACTOR: u32 = 113;
 const PRED_COUNTER: u32 = 115;
-const COLUMNS: [u32; 8] = [KEY, INSERT, ACTION, META, VALUE, GROUP, PRED_ACTOR, PRED_COUNTER];
+const COLUMNS: [u32; 8] = [
+    KEY,
+    INSERT,
+    ACTION,
+    META,
+    VALUE,
+    GROUP,
+    PRED_ACTOR,
+    PRED_COUNTER,
+];

@@ -54,8 +54,13 @@ impl Place {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (parent, name) = bytes.split_first_chunk::<16>()?;
-        let name = std::str::from_utf8(name).ok().filter(|name| is_name(name))?;
-        Some(Self { parent: ItemId::from_bytes(*parent), name: name.to_owned() })
+        let name = std::str::from_utf8(name)
+            .ok()
+            .filter(|name| is_name(name))?;
+        Some(Self {
+            parent: ItemId::from_bytes(*parent),
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -108,13 +113,19 @@ impl Content {
         match bytes.split_first()? {
             (&FILE, rest) => {
                 let (size, hash) = rest.split_last_chunk::<32>()?;
-                let content = Self::File { size: varint(size)?, hash: ContentHash::from_bytes(*hash) };
+                let content = Self::File {
+                    size: varint(size)?,
+                    hash: ContentHash::from_bytes(*hash),
+                };
                 (content.encode() == bytes).then_some(content)
             }
             (&LINK, target) => {
                 let target = std::str::from_utf8(target).ok()?;
-                let fits = !target.is_empty() && target.len() <= MAX_TARGET && !target.contains('\0');
-                fits.then(|| Self::Link { target: target.to_owned() })
+                let fits =
+                    !target.is_empty() && target.len() <= MAX_TARGET && !target.contains('\0');
+                fits.then(|| Self::Link {
+                    target: target.to_owned(),
+                })
             }
             _ => None,
         }
@@ -143,7 +154,11 @@ impl Tombstone {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (act, content) = bytes.split_first_chunk::<8>()?;
-        let content = if content.is_empty() { None } else { Some(Content::decode(content)?) };
+        let content = if content.is_empty() {
+            None
+        } else {
+            Some(Content::decode(content)?)
+        };
         Some(Self { act: *act, content })
     }
 }
@@ -183,7 +198,10 @@ impl<'b, C> Decode<'b, C> for Seen {
         let mut seen = Self::default();
         for ids in [&mut seen.c, &mut seen.p, &mut seen.d] {
             for _ in 0..crate::cbor::list(d, 2, crate::limits::MAX_OPS as usize)? {
-                ids.push(OpId { counter: d.u64()?, actor: Decode::decode(d, ctx)? });
+                ids.push(OpId {
+                    counter: d.u64()?,
+                    actor: Decode::decode(d, ctx)?,
+                });
             }
         }
         crate::cbor::skip(d, later)?;
@@ -229,9 +247,13 @@ impl ItemState {
         };
         // Unreadable values are passed over, not fatal: a later version may know more.
         let (place_op, place) = readable(regs, PLACE, Place::decode).last()?;
-        let tombs: Vec<Tombstone> = readable(regs, TOMB, Tombstone::decode).map(|(_, t)| t).collect();
+        let tombs: Vec<Tombstone> = readable(regs, TOMB, Tombstone::decode)
+            .map(|(_, t)| t)
+            .collect();
         let named = |content: &Content| tombs.iter().any(|t| t.content.as_ref() == Some(content));
-        let versions: Vec<_> = readable(regs, CONTENT, Content::decode).filter(|(_, c)| !named(c)).collect();
+        let versions: Vec<_> = readable(regs, CONTENT, Content::decode)
+            .filter(|(_, c)| !named(c))
+            .collect();
         let tomb_ops = regs.ops(TOMB);
         let mut tomb_acts: Vec<_> = tombs.iter().map(|t| t.act).collect();
         tomb_acts.sort_unstable();
@@ -250,7 +272,11 @@ impl ItemState {
             tomb_acts,
             mode: number(MODE).and_then(|m| u32::try_from(m).ok()),
             mtime: number(MTIME),
-            seen: Seen { c: regs.ops(CONTENT), p: regs.ops(PLACE), d: tomb_ops.clone() },
+            seen: Seen {
+                c: regs.ops(CONTENT),
+                p: regs.ops(PLACE),
+                d: tomb_ops.clone(),
+            },
             tomb_ops,
         })
     }
@@ -276,7 +302,11 @@ impl ItemState {
     /// All operations that put this version: dropping a conflict copy means dropping each.
     #[must_use]
     pub fn ops_of(&self, content: &Content) -> Vec<OpId> {
-        self.versions.iter().filter(|(_, c)| c == content).map(|(id, _)| *id).collect()
+        self.versions
+            .iter()
+            .filter(|(_, c)| c == content)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// All that is visible now: what a disk written from this state has seen.
@@ -319,7 +349,11 @@ pub fn edit_content(
     mtime: Option<i64>,
     regs: &Registers,
 ) -> Vec<Edit> {
-    let mut edits = vec![put(CONTENT, Scalar::Bytes(content.encode()), seen.c.clone())];
+    let mut edits = vec![put(
+        CONTENT,
+        Scalar::Bytes(content.encode()),
+        seen.c.clone(),
+    )];
     if !seen.d.is_empty() {
         edits.push(delete_ops(TOMB, seen.d.clone()));
     }
@@ -347,7 +381,10 @@ pub fn set_meta(regs: &Registers, mode: Option<u32>, mtime: Option<i64>) -> Vec<
 /// Deletes the version `content`; nothing for a directory. A version not named here lives on.
 #[must_use]
 pub fn delete(seen: &Seen, act: [u8; 8], content: Option<&Content>) -> Vec<Edit> {
-    let tomb = Tombstone { act, content: content.cloned() };
+    let tomb = Tombstone {
+        act,
+        content: content.cloned(),
+    };
     vec![put(TOMB, Scalar::Bytes(tomb.encode()), seen.d.clone())]
 }
 
@@ -360,22 +397,38 @@ pub fn drop_version(version: OpId) -> Vec<Edit> {
 /// Ends a conflict: `content` stands for all versions.
 #[must_use]
 pub fn resolve(regs: &Registers, content: &Content) -> Vec<Edit> {
-    vec![put(CONTENT, Scalar::Bytes(content.encode()), regs.ops(CONTENT))]
+    vec![put(
+        CONTENT,
+        Scalar::Bytes(content.encode()),
+        regs.ops(CONTENT),
+    )]
 }
 
 /// Takes back all deletions.
 #[must_use]
 pub fn revive(regs: &Registers) -> Vec<Edit> {
     let tombs = regs.ops(TOMB);
-    if tombs.is_empty() { Vec::new() } else { vec![delete_ops(TOMB, tombs)] }
+    if tombs.is_empty() {
+        Vec::new()
+    } else {
+        vec![delete_ops(TOMB, tombs)]
+    }
 }
 
 fn put(key: &str, value: Scalar, pred: Vec<OpId>) -> Edit {
-    Edit { key: key.to_owned(), put: Some(value), pred }
+    Edit {
+        key: key.to_owned(),
+        put: Some(value),
+        pred,
+    }
 }
 
 fn delete_ops(key: &str, pred: Vec<OpId>) -> Edit {
-    Edit { key: key.to_owned(), put: None, pred }
+    Edit {
+        key: key.to_owned(),
+        put: None,
+        pred,
+    }
 }
 
 fn readable<'a, T>(
@@ -383,17 +436,21 @@ fn readable<'a, T>(
     key: &str,
     decode: impl Fn(&[u8]) -> Option<T> + 'a,
 ) -> impl Iterator<Item = (OpId, T)> + 'a {
-    regs.all(key).iter().filter_map(move |(id, value)| match value {
-        Scalar::Bytes(bytes) => Some((*id, decode(bytes)?)),
-        _ => None,
-    })
+    regs.all(key)
+        .iter()
+        .filter_map(move |(id, value)| match value {
+            Scalar::Bytes(bytes) => Some((*id, decode(bytes)?)),
+            _ => None,
+        })
 }
 
 fn varint(bytes: &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for (i, byte) in bytes.iter().enumerate() {
         let bits = u64::from(byte & 0x7f);
-        value |= bits.checked_shl(7 * u32::try_from(i).ok()?).filter(|v| v >> (7 * i) == bits)?;
+        value |= bits
+            .checked_shl(7 * u32::try_from(i).ok()?)
+            .filter(|v| v >> (7 * i) == bits)?;
         if byte & 0x80 == 0 {
             return (i + 1 == bytes.len()).then_some(value);
         }

@@ -9,7 +9,9 @@ use minicbor::{Decoder, Encoder};
 use ownmesh_crypto::ids::{ContentHash, ItemId, SpaceId, StatementHash};
 
 use crate::cbor;
-use crate::limits::{MAX_MESSAGE, MAX_MESSAGE_BATCHES, MAX_REASON, MAX_SEALED, MAX_STATEMENT, MAX_STATEMENTS};
+use crate::limits::{
+    MAX_MESSAGE, MAX_MESSAGE_BATCHES, MAX_REASON, MAX_SEALED, MAX_STATEMENT, MAX_STATEMENTS,
+};
 use crate::vector::Vector;
 
 /// Where a node stands in one space; sent on connecting and whenever it changes, so it acknowledges too.
@@ -106,7 +108,9 @@ impl Message {
             [] => return Err(minicbor::decode::Error::end_of_input().into()),
         };
         let mut d = Decoder::new(body);
-        let items = d.array()?.ok_or_else(|| minicbor::decode::Error::message("list of unknown length"))?;
+        let items = d
+            .array()?
+            .ok_or_else(|| minicbor::decode::Error::message("list of unknown length"))?;
         let number = d.u64()?;
         let known = match number {
             REGISTRY | BATCHES | WANT_STATE | PAGE | SUPERSEDED => 2,
@@ -123,10 +127,16 @@ impl Message {
         Ok(message)
     }
 
-    fn write(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+    fn write(
+        &self,
+        e: &mut Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
         match self {
             Self::Registry { digest, hashes } => {
-                e.array(3)?.u64(REGISTRY)?.bytes(digest)?.array(hashes.len() as u64)?;
+                e.array(3)?
+                    .u64(REGISTRY)?
+                    .bytes(digest)?
+                    .array(hashes.len() as u64)?;
                 for hash in hashes {
                     e.encode(hash)?;
                 }
@@ -136,9 +146,15 @@ impl Message {
                 write_blobs(e, statements)?;
             }
             Self::Space(hello) => {
-                e.array(9)?.u64(SPACE)?.encode(hello.space)?.bool(hello.joined)?.u8(hello.mode)?;
+                e.array(9)?
+                    .u64(SPACE)?
+                    .encode(hello.space)?
+                    .bool(hello.joined)?
+                    .u8(hello.mode)?;
                 e.encode(&hello.vector)?.encode(&hello.lowest)?;
-                e.u64(hello.missing_items)?.u64(hello.missing_bytes)?.u64(hello.items)?;
+                e.u64(hello.missing_items)?
+                    .u64(hello.missing_bytes)?
+                    .u64(hello.items)?;
             }
             Self::Batches { space, batches } => {
                 e.array(3)?.u64(BATCHES)?.encode(space)?;
@@ -154,7 +170,9 @@ impl Message {
                 e.array(3)?.u64(SUPERSEDED)?.encode(space)?.encode(hash)?;
             }
             Self::Bye { reason } => {
-                e.array(2)?.u64(BYE)?.str(&reason[..reason.floor_char_boundary(MAX_REASON)])?;
+                e.array(2)?
+                    .u64(BYE)?
+                    .str(&reason[..reason.floor_char_boundary(MAX_REASON)])?;
             }
         }
         Ok(())
@@ -164,7 +182,9 @@ impl Message {
         Ok(match number {
             REGISTRY => {
                 let digest = d.bytes()?;
-                let digest = digest.try_into().map_err(|_| minicbor::decode::Error::message("digest"))?;
+                let digest = digest
+                    .try_into()
+                    .map_err(|_| minicbor::decode::Error::message("digest"))?;
                 let mut hashes = Vec::new();
                 for _ in 0..cbor::list(d, 1, MAX_STATEMENTS)? {
                     hashes.push(d.decode()?);
@@ -182,16 +202,30 @@ impl Message {
                 missing_bytes: d.u64()?,
                 items: d.u64()?,
             }),
-            BATCHES => Self::Batches { space: d.decode()?, batches: read_blobs(d, MAX_MESSAGE_BATCHES, MAX_SEALED)? },
-            WANT_STATE => Self::WantState { space: d.decode()?, after: d.decode()? },
-            PAGE => Self::Page { space: d.decode()?, bytes: cbor::bytes(d, MAX_SEALED)? },
-            SUPERSEDED => Self::Superseded { space: d.decode()?, hash: d.decode()? },
+            BATCHES => Self::Batches {
+                space: d.decode()?,
+                batches: read_blobs(d, MAX_MESSAGE_BATCHES, MAX_SEALED)?,
+            },
+            WANT_STATE => Self::WantState {
+                space: d.decode()?,
+                after: d.decode()?,
+            },
+            PAGE => Self::Page {
+                space: d.decode()?,
+                bytes: cbor::bytes(d, MAX_SEALED)?,
+            },
+            SUPERSEDED => Self::Superseded {
+                space: d.decode()?,
+                hash: d.decode()?,
+            },
             _ => {
                 let reason = d.str()?;
                 if reason.len() > MAX_REASON {
                     return Err(minicbor::decode::Error::message("reason too long"));
                 }
-                Self::Bye { reason: reason.to_owned() }
+                Self::Bye {
+                    reason: reason.to_owned(),
+                }
             }
         })
     }
@@ -225,7 +259,11 @@ fn write_blobs(
     Ok(())
 }
 
-fn read_blobs(d: &mut Decoder<'_>, count: usize, each: usize) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
+fn read_blobs(
+    d: &mut Decoder<'_>,
+    count: usize,
+    each: usize,
+) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
     let mut blobs = Vec::new();
     for _ in 0..cbor::list(d, 1, count)? {
         blobs.push(cbor::bytes(d, each)?);

@@ -83,7 +83,8 @@ impl Registers {
     /// Encodes the registers for a database column; see docs/format/log.md.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut actors: Vec<Incarnation> = self.0.values().flatten().map(|(id, _)| id.actor).collect();
+        let mut actors: Vec<Incarnation> =
+            self.0.values().flatten().map(|(id, _)| id.actor).collect();
         actors.sort_unstable();
         actors.dedup();
         let table: Vec<u8> = actors.iter().flat_map(|a| *a.as_bytes()).collect();
@@ -124,7 +125,12 @@ impl Registers {
         let keys = d.map()?.ok_or(RegistersError::Malformed)?;
         for _ in 0..keys {
             let key = d.str()?;
-            if key.len() > MAX_KEY || registers.0.last_key_value().is_some_and(|(last, _)| last.as_str() >= key) {
+            if key.len() > MAX_KEY
+                || registers
+                    .0
+                    .last_key_value()
+                    .is_some_and(|(last, _)| last.as_str() >= key)
+            {
                 return Err(RegistersError::Malformed);
             }
             let key = key.to_owned();
@@ -136,7 +142,10 @@ impl Registers {
             for _ in 0..fields / 3 {
                 let index = usize::try_from(d.u64()?).map_err(|_| RegistersError::Malformed)?;
                 let actor = *actors.get(index).ok_or(RegistersError::Malformed)?;
-                let id = OpId { counter: d.u64()?, actor };
+                let id = OpId {
+                    counter: d.u64()?,
+                    actor,
+                };
                 if values.last().is_some_and(|(last, _)| *last >= id) {
                     return Err(RegistersError::Malformed);
                 }
@@ -171,7 +180,11 @@ fn decode_scalar(d: &mut Decoder<'_>) -> Result<Scalar, RegistersError> {
         Type::String => Scalar::Str(d.str()?.to_owned()),
         _ => Scalar::Int(d.i64()?),
     };
-    if value.size() > MAX_VALUE { Err(RegistersError::Malformed) } else { Ok(value) }
+    if value.size() > MAX_VALUE {
+        Err(RegistersError::Malformed)
+    } else {
+        Ok(value)
+    }
 }
 
 /// Why a registers column could not be read.

@@ -140,7 +140,10 @@ fn encode(body: &PageBody) -> Vec<u8> {
     let mut out = Vec::new();
     let mut e = Encoder::new(&mut out);
     cbor::written((|| {
-        e.array(6)?.encode(body.space)?.encode(body.after)?.encode(body.upto)?;
+        e.array(6)?
+            .encode(body.space)?
+            .encode(body.after)?
+            .encode(body.upto)?;
         e.array(2 * body.docs.len() as u64)?;
         for (item, changes) in &body.docs {
             e.encode(item)?.array(changes.len() as u64)?;
@@ -150,7 +153,11 @@ fn encode(body: &PageBody) -> Vec<u8> {
         }
         e.bool(body.last)?.array(5 * body.logs.len() as u64)?;
         for log in &body.logs {
-            e.encode(log.tag)?.encode(log.device)?.encode(log.incarnation)?.u64(log.seq)?.encode(log.hash)?;
+            e.encode(log.tag)?
+                .encode(log.device)?
+                .encode(log.incarnation)?
+                .u64(log.seq)?
+                .encode(log.hash)?;
         }
         Ok(())
     })());
@@ -188,7 +195,19 @@ fn decode(bytes: &[u8], device: DeviceId) -> Result<PageBody, minicbor::decode::
         });
     }
     cbor::finish(&mut d, later)?;
-    Ok(PageBody { space, device, after, upto, docs, last, logs })
+    Ok(PageBody {
+        space,
+        device,
+        after,
+        upto,
+        docs,
+        last,
+        logs,
+    })
 }
 
-const PAGE: Envelope = Envelope { kind: ObjectKind::StatePage, label: Label::SIGN_STATE, header: 2 + 16 };
+const PAGE: Envelope = Envelope {
+    kind: ObjectKind::StatePage,
+    label: Label::SIGN_STATE,
+    header: 2 + 16,
+};

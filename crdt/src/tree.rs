@@ -28,7 +28,11 @@ pub fn settle(name: &str, claims: &[Claim]) -> Vec<(ItemId, String)> {
         .iter()
         .enumerate()
         .map(|(n, c)| {
-            let shown = if n == 0 { name.to_owned() } else { suffixed(name, &c.id) };
+            let shown = if n == 0 {
+                name.to_owned()
+            } else {
+                suffixed(name, &c.id)
+            };
             (c.id, shown)
         })
         .collect()
@@ -54,7 +58,11 @@ pub fn conflict_name(name: &str, device: &str, content: &[u8; ContentHash::LEN])
         .map(|c| if c == '/' || c.is_control() { '_' } else { c })
         .take(40)
         .collect();
-    let tag: String = ContentHash::from_bytes(*content).to_string().chars().take(8).collect();
+    let tag: String = ContentHash::from_bytes(*content)
+        .to_string()
+        .chars()
+        .take(8)
+        .collect();
     insert_before_extension(name, &format!(" (conflict {device} {tag})"))
 }
 
@@ -84,7 +92,10 @@ mod tests {
     fn claim(n: u8, counter: u64) -> Claim {
         Claim {
             id: ItemId::from_bytes([n; 16]),
-            since: OpId { counter, actor: Incarnation::from_bytes([n; 8]) },
+            since: OpId {
+                counter,
+                actor: Incarnation::from_bytes([n; 8]),
+            },
         }
     }
 
@@ -100,7 +111,10 @@ mod tests {
 
     #[test]
     fn a_cycle_drops_its_earliest_move() {
-        assert_eq!(cycle_breaker(&[claim(1, 9), claim(2, 3)]), Some(claim(2, 3).id));
+        assert_eq!(
+            cycle_breaker(&[claim(1, 9), claim(2, 3)]),
+            Some(claim(2, 3).id)
+        );
         assert_eq!(cycle_breaker(&[]), None);
     }
 
@@ -110,6 +124,9 @@ mod tests {
         let name = conflict_name(&long, "desk/top", &[0xab; 32]);
         assert!(name.len() <= NAME_MAX);
         assert!(name.ends_with(" (conflict desk_top abababab).tar"));
-        assert_eq!(suffixed(".bashrc", &ItemId::from_bytes([7; 16])), ".bashrc (07070707)");
+        assert_eq!(
+            suffixed(".bashrc", &ItemId::from_bytes([7; 16])),
+            ".bashrc (07070707)"
+        );
     }
 }

@@ -74,7 +74,11 @@ impl<'b, C> Decode<'b, C> for Vector {
         let mut vector = Self::default();
         for _ in 0..crate::cbor::list(d, 2, MAX_LOGS)? {
             let tag = WriterTag::decode(d, ctx)?;
-            if vector.0.last_key_value().is_some_and(|(last, _)| *last >= tag) {
+            if vector
+                .0
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= tag)
+            {
                 return Err(DecodeError::message("logs out of order"));
             }
             vector.0.insert(tag, d.u64()?);
