@@ -1,0 +1,247 @@
+//! The user's file, read once: its content hash and the chunks it is cut into.
+//!
+//! The danger guarded against is a hash of bytes that never stood in the file together: the open
+//! file must look the same before and after, or nothing is said of it. And a write that falls into
+//! the same tick of the filesystem's clock as the hashing leaves no trace in the stat: such a file
+//! is *racy* (git's rule) and hashed again by the next scan.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use ownmesh_crdt::item::Content;
+use ownmesh_crypto::ids::{ChunkId, ContentHash};
+use ownmesh_crypto::space::SpaceSecret;
+use ownmesh_tiering::chunker::{self, Cutter};
+
+use super::{Disk, Meta, ReadAt, RelPath};
+
+/// Bytes of one read.
+const BLOCK: usize = 1 << 20;
+
+/// Clocks of filesystems tick with the kernel (1 to 10 ms); two ticks and some reserve.
+const RACY_NS: i64 = 20_000_000;
+
+/// Filesystems that keep whole seconds only; FAT's are two seconds long.
+const RACY_COARSE_NS: i64 = 2_000_000_000;
+
+/// A content from here on gets a thread of its own for its hash, beside the one that cuts.
+const TWO_THREADS: u64 = 8 << 20;
+
+/// One piece of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Keyed hash of its bytes.
+    pub id: ChunkId,
+    /// Its length.
+    pub len: u32,
+}
+
+/// A file that was read as a whole and did not change meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hashed {
+    /// Always a file's.
+    pub content: Content,
+    /// Its chunks in order; empty if it is one chunk, whose id then has the content hash's bytes.
+    pub chunks: Vec<Chunk>,
+    /// The file as it looked after the last read.
+    pub meta: Meta,
+    /// Written so recently that a further write might not show in `meta`.
+    pub racy: bool,
+}
+
+/// Why there is no hash.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// It was written to while it was read.
+    #[error("the file changed while it was read")]
+    Changed,
+    /// Nothing is there any more.
+    #[error("the file is gone")]
+    Gone,
+    /// Something else is there.
+    #[error("not a regular file")]
+    NotAFile,
+    /// It cannot be read.
+    #[error("the file cannot be read")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for HashError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+            // What `Disk::open` says of FIFOs and directories.
+            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => Self::NotAFile,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Whether a file that looked like this when hashing began at `start` may be written unseen.
+///
+/// An mtime in the future was set by a program and says nothing; every write moves the ctime.
+pub fn is_racy(meta: &Meta, start: i64) -> bool {
+    /// The coarsest clock's tick divides both stamps only where the filesystem has no finer one.
+    const SECOND: i64 = 1_000_000_000;
+    let written = if meta.mtime_ns > start { meta.ctime_ns } else { meta.mtime_ns.max(meta.ctime_ns) };
+    let coarse = meta.mtime_ns % SECOND == 0 && meta.ctime_ns % SECOND == 0;
+    written >= start - if coarse { RACY_COARSE_NS } else { RACY_NS }
+}
+
+/// Hashes and cuts one file.
+pub fn hash_file(disk: &dyn Disk, path: &RelPath, secret: &SpaceSecret) -> Result<Hashed, HashError> {
+    hash_one(disk, path, secret, true)
+}
+
+/// Hashes many files at once, on as many threads as there are processors.
+///
+/// Memory: at most 4 MiB a thread. The results come in the order of the paths.
+pub fn hash_files(
+    disk: &dyn Disk,
+    paths: &[RelPath],
+    secret: &SpaceSecret,
+) -> Vec<Result<Hashed, HashError>> {
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(paths.len());
+    if workers <= 1 {
+        return paths.iter().map(|path| hash_file(disk, path, secret)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((n, path)) = {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            paths.get(n).map(|path| (n, path))
+        } {
+            done.push((n, hash_one(disk, path, secret, false)));
+        }
+        done
+    };
+    let mut all: Vec<(usize, Result<Hashed, HashError>)> = thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for other in others {
+            match other.join() {
+                Ok(done) => all.extend(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(n, _)| *n);
+    all.into_iter().map(|(_, hashed)| hashed).collect()
+}
+
+fn hash_one(
+    disk: &dyn Disk,
+    path: &RelPath,
+    secret: &SpaceSecret,
+    may_spawn: bool,
+) -> Result<Hashed, HashError> {
+    let start = disk.now_ns();
+    let file = disk.open(path)?;
+    let before = file.meta()?;
+    let read = Exact { file: &*file, size: before.size };
+    let (hash, chunks) = if before.size <= chunker::ONE_CHUNK as u64 {
+        (read.all(secret)?, Vec::new())
+    } else if may_spawn && before.size >= TWO_THREADS {
+        read.cut_beside(secret)?
+    } else {
+        let mut hasher = secret.content_hasher();
+        let chunks = read.cut(secret, |block| hasher.update(block))?;
+        (hasher.finalize(), chunks)
+    };
+    let meta = file.meta()?;
+    if meta.stat() != before.stat() {
+        return Err(HashError::Changed);
+    }
+    let racy = is_racy(&meta, start);
+    Ok(Hashed { content: Content::File { size: meta.size, hash }, chunks, meta, racy })
+}
+
+/// A file that has to have exactly this size.
+struct Exact<'a> {
+    file: &'a dyn ReadAt,
+    size: u64,
+}
+
+impl Exact<'_> {
+    /// Reads at `offset` until `buf` is full.
+    fn fill(&self, buf: &mut [u8], offset: u64) -> Result<(), HashError> {
+        let mut len = 0;
+        while len < buf.len() {
+            match self.file.read_at(&mut buf[len..], offset + len as u64)? {
+                0 => return Err(HashError::Changed),
+                got => len += got,
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of one chunk.
+    fn all(&self, secret: &SpaceSecret) -> Result<ContentHash, HashError> {
+        let mut buf = vec![0; usize::try_from(self.size).map_err(|_| HashError::Changed)?];
+        self.fill(&mut buf, 0)?;
+        Ok(secret.content_hash(&buf))
+    }
+
+    /// A longer one: shows each block to `block` and returns the chunks.
+    fn cut(&self, secret: &SpaceSecret, mut block: impl FnMut(&[u8])) -> Result<Vec<Chunk>, HashError> {
+        let mut cutter = Cutter::new(&secret.cut_seed());
+        let mut chunks = Vec::new();
+        // From MAX bytes on there is always a cut, so that a block more is always room enough.
+        let mut buf = vec![0; chunker::MAX + BLOCK];
+        let (mut start, mut end, mut read) = (0, 0, 0);
+        loop {
+            while let Some(len) = cutter.next(&buf[start..end], read == self.size) {
+                let id = secret.chunk_id(&buf[start..start + len]);
+                chunks.push(Chunk { id, len: u32::try_from(len).map_err(|_| HashError::Changed)? });
+                start += len;
+                if start == end {
+                    break;
+                }
+            }
+            if read == self.size {
+                return Ok(chunks);
+            }
+            buf.copy_within(start..end, 0);
+            (start, end) = (0, end - start);
+            let want = usize::try_from(self.size - read).unwrap_or(BLOCK).min(BLOCK);
+            self.fill(&mut buf[end..end + want], read)?;
+            block(&buf[end..end + want]);
+            end += want;
+            read += want as u64;
+        }
+    }
+
+    /// [`Self::cut`] with the hash of the whole on a second thread.
+    fn cut_beside(&self, secret: &SpaceSecret) -> Result<(ContentHash, Vec<Chunk>), HashError> {
+        let (blocks, inbox) = mpsc::sync_channel::<Vec<u8>>(2);
+        let (spent, spares) = mpsc::sync_channel::<Vec<u8>>(4);
+        let mut hasher = secret.content_hasher();
+        thread::scope(|scope| {
+            let beside = scope.spawn(move || {
+                for block in inbox {
+                    hasher.update(&block);
+                    // The other side is gone only if it failed.
+                    let _ = spent.try_send(block);
+                }
+                hasher.finalize()
+            });
+            let chunks = self.cut(secret, |block| {
+                let mut copy = spares.try_recv().unwrap_or_default();
+                copy.clear();
+                copy.extend_from_slice(block);
+                // Fails only if the other thread panicked, which the join tells.
+                let _ = blocks.send(copy);
+            });
+            drop(blocks);
+            match beside.join() {
+                Ok(hash) => Ok((hash, chunks?)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}

@@ -1,0 +1,473 @@
+//! Writes into the user's folder: the only code that does.
+//!
+//! Order 2 of the orders that never change ends here: temp files synced, `placing` rows durable
+//! (both the engine's), **swapped in, directories synced** (here), base rows (the engine's again).
+//! The danger guarded against is a save that slips in between the look and the act. So every step
+//! looks again right before it acts, and what comes out of a swap is compared once more; if it is
+//! not what base says, it goes back. Nothing is ever unlinked outside `.mesh/tmp`, and by a step
+//! nothing at all: what is replaced or removed goes to the trash.
+//!
+//! # What a crash after each operation leaves, and how it heals
+//!
+//! The engine holds a durable `placing` row for each step, with the path, the staged name and the
+//! staged file's inode number, until base has the outcome; an item with such a row is materialised
+//! again after a crash and its path is not read as an edit before that. [`salvage`] comes first:
+//!
+//! | step | after | left behind | heals by |
+//! |---|---|---|---|
+//! | `Write`, free path | rename | the new file | again: the path is occupied by the wanted content, which a scan finds by its hash |
+//! | `Write`, `Link` over | symlink made | old at the path, ours in tmp | again |
+//! | | exchange | new at the path, **the user's old file in tmp** | `salvage` brings it to the trash: its inode is not the staged one's |
+//! | | exchange back | the user's save at the path, ours in tmp | scan: an edit |
+//! | | old to trash | done but for the sync | again |
+//! | ... without exchange | target parked | nothing at the path, the user's file in parked | `salvage`: trash; then again |
+//! | | compared unequal, put back | the user's save at the path | scan: an edit |
+//! | | staged renamed in | new at the path, old in parked | `salvage`: trash |
+//! | `Remove` of a file | rename | nothing at the path, the user's file in tmp | `salvage`: trash; the step is repeated and finds nothing |
+//! | | to trash | done but for the sync | again |
+//! | `Move` | rename | done, or a save that slipped in under the new name | scan |
+//! | `Park` | rename | the item in parked, under its id | again: `Unpark`; [`salvage`] leaves ids that have a row |
+//! | `MakeDir`, `Remove` of a directory, `Meta` | the call | done but for the sync | again |
+//!
+//! A loss of power leaves the state after some of the operations, and an exchange or rename is one
+//! operation to every filesystem that has a journal. Use another staged name for each attempt:
+//! [`Disk::stage`] replaces what it finds.
+
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use ownmesh_crdt::item::Kind;
+use ownmesh_crypto::ids::ItemId;
+
+use super::base::kind_on_disk;
+use super::{Disk, Meta, MetaKind, PARKED, RelPath, Stat, TMP, TRASH, private, trash};
+
+/// One thing to do to the user's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Makes a directory; its parent has to be there.
+    MakeDir {
+        /// The item.
+        id: ItemId,
+        /// Where.
+        path: RelPath,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Puts a staged file in place. It is verified and synced (`sync_all`) by the caller.
+    Write {
+        /// The item.
+        id: ItemId,
+        /// Where.
+        path: RelPath,
+        /// Its name in `.mesh/tmp`.
+        staged: String,
+        /// What it replaces; without it the path has to be free.
+        over: Option<Stat>,
+        /// Permission bits.
+        mode: u32,
+        /// The mtime in ns.
+        mtime: i64,
+    },
+    /// Makes a symlink.
+    Link {
+        /// The item.
+        id: ItemId,
+        /// Where.
+        path: RelPath,
+        /// Where it points; never resolved.
+        target: String,
+        /// What it replaces; without it the path has to be free.
+        over: Option<Stat>,
+    },
+    /// Renames to a free path.
+    Move {
+        /// The item.
+        id: ItemId,
+        /// From where.
+        from: RelPath,
+        /// To where.
+        to: RelPath,
+        /// What stands there; of a directory only the inode counts.
+        expect: Stat,
+    },
+    /// Takes an item out of its place, for moves that go in a circle.
+    Park {
+        /// The item.
+        id: ItemId,
+        /// From where.
+        from: RelPath,
+        /// What stands there.
+        expect: Stat,
+    },
+    /// Puts a parked item in its new place, which has to be free.
+    Unpark {
+        /// The item.
+        id: ItemId,
+        /// To where.
+        to: RelPath,
+    },
+    /// Brings a file or symlink to the trash, or removes an empty directory.
+    Remove {
+        /// The item.
+        id: ItemId,
+        /// Where.
+        path: RelPath,
+        /// What it is.
+        kind: Kind,
+        /// What stands there.
+        expect: Stat,
+    },
+    /// Sets mode and mtime (of a directory the mode only, of a symlink nothing).
+    ///
+    /// A write just before the mtime is set hides behind it, so keep the row racy.
+    Meta {
+        /// The item.
+        id: ItemId,
+        /// Where.
+        path: RelPath,
+        /// Permission bits.
+        mode: u32,
+        /// The mtime in ns.
+        mtime: i64,
+        /// What stands there.
+        expect: Stat,
+    },
+}
+
+impl Step {
+    /// The item it is about.
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Self::MakeDir { id, .. }
+            | Self::Write { id, .. }
+            | Self::Link { id, .. }
+            | Self::Move { id, .. }
+            | Self::Park { id, .. }
+            | Self::Unpark { id, .. }
+            | Self::Remove { id, .. }
+            | Self::Meta { id, .. } => id,
+        }
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The item.
+    pub id: ItemId,
+    /// What can be read back now, for base (nothing after `Remove`), or why it was not done.
+    pub done: Result<Option<Meta>, Refused>,
+}
+
+/// Why a step was not done. The user's file is where it was, or in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// What stands there is not what base says: scan again.
+    #[error("it was changed meanwhile")]
+    Changed,
+    /// Something stands where nothing should: scan again.
+    #[error("the name is taken")]
+    Occupied,
+    /// What should be there, the parent or the staged file included, is not.
+    #[error("it is not there")]
+    Missing,
+    /// The directory has something in it.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// The two places lie on two filesystems.
+    #[error("it is on another filesystem")]
+    CrossDevice,
+    /// The disk or the quota is full.
+    #[error("no space is left")]
+    NoSpace,
+    /// The filesystem is read-only.
+    #[error("the filesystem is read-only")]
+    ReadOnly,
+    /// The system said so.
+    #[error("{message}")]
+    Io {
+        /// What kind of error.
+        kind: io::ErrorKind,
+        /// Its words.
+        message: String,
+    },
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as K;
+        match error.kind() {
+            K::NotFound => Self::Missing,
+            K::AlreadyExists => Self::Occupied,
+            // A parent is no directory any more, or a symlink.
+            K::NotADirectory => Self::Changed,
+            K::DirectoryNotEmpty => Self::NotEmpty,
+            K::CrossesDevices => Self::CrossDevice,
+            K::StorageFull | K::QuotaExceeded => Self::NoSpace,
+            K::ReadOnlyFilesystem => Self::ReadOnly,
+            kind => Self::Io { kind, message: error.to_string() },
+        }
+    }
+}
+
+/// Does the steps in order, then syncs each directory that was touched.
+///
+/// A refused step does not stop the later ones. `trash_name` gives the name in the trash of what an
+/// item's step replaces ([`trash::name`]).
+///
+/// Returns: one outcome a step, in order. What is done is durable; a step whose directory could not
+/// be synced counts as refused.
+pub fn perform(disk: &dyn Disk, steps: &[Step], trash_name: &dyn Fn(&ItemId) -> String) -> Vec<Outcome> {
+    let mut performer = Performer {
+        disk,
+        trash_name,
+        step: 0,
+        touched: BTreeMap::new(),
+        acted: BTreeSet::new(),
+    };
+    let mut outcomes = Vec::with_capacity(steps.len());
+    for (n, step) in steps.iter().enumerate() {
+        performer.step = n;
+        let done = performer.act(step);
+        if done.is_ok() {
+            performer.acted.insert(*step.id());
+        }
+        outcomes.push(Outcome { id: *step.id(), done });
+    }
+    performer.sync(&mut outcomes);
+    outcomes
+}
+
+/// Where [`Step::Park`] puts an item.
+pub fn parked(id: &ItemId) -> RelPath {
+    private(PARKED).with(&id.to_string())
+}
+
+/// Brings what a crash left of the user's in `.mesh/tmp` and `.mesh/parked` to the trash.
+///
+/// `ours` says of a path there that it is exactly what mesh put there and still needs or may
+/// delete: a staged file, known by its inode number, or a parked item whose move is to be finished.
+/// `trash_name` gets the file's name there. Call it before anything is staged.
+///
+/// Returns: what was brought to the trash.
+pub fn salvage(
+    disk: &dyn Disk,
+    ours: &dyn Fn(&RelPath, &Meta) -> bool,
+    trash_name: &dyn Fn(&str) -> String,
+) -> io::Result<Vec<RelPath>> {
+    let mut saved = Vec::new();
+    for dir in [private(TMP), private(PARKED)] {
+        let mut entries = disk.list(&dir)?;
+        entries.sort_by(|a, b| a.name.as_ref().ok().cmp(&b.name.as_ref().ok()));
+        for entry in entries {
+            let Ok(name) = entry.name else { continue };
+            let path = dir.with(&name);
+            if !ours(&path, &entry.meta) {
+                saved.push(trash::put(disk, &path, &trash_name(&name))?);
+            }
+        }
+        disk.sync_dir(&dir)?;
+    }
+    disk.sync_dir(&private(TRASH))?;
+    Ok(saved)
+}
+
+/// A group of steps under way.
+struct Performer<'a> {
+    disk: &'a dyn Disk,
+    trash_name: &'a dyn Fn(&ItemId) -> String,
+    /// Number of the present step.
+    step: usize,
+    /// Directories to sync, and the steps that touched them.
+    touched: BTreeMap<RelPath, BTreeSet<usize>>,
+    /// Items that earlier steps of the group changed: their ctime is not base's any more.
+    acted: BTreeSet<ItemId>,
+}
+
+type Done = Result<Option<Meta>, Refused>;
+
+impl Performer<'_> {
+    fn act(&mut self, step: &Step) -> Done {
+        match step {
+            Step::MakeDir { path, mode, .. } => {
+                self.disk.mkdir(path, *mode)?;
+                self.touch_parent(path);
+                Ok(self.disk.meta(path)?)
+            }
+            Step::Write { id, path, staged, over, mode, mtime } => {
+                self.write(id, path, staged, over.as_ref(), *mode, *mtime)
+            }
+            Step::Link { id, path, target, over } => self.link(id, path, target, over.as_ref()),
+            Step::Move { id, from, to, expect } => self.rename(id, from, to, expect),
+            Step::Park { id, from, expect } => self.rename(id, from, &parked(id), expect),
+            Step::Unpark { id, to } => {
+                let from = parked(id);
+                self.disk.rename_new(&from, to)?;
+                self.renamed(&from, to);
+                Ok(self.disk.meta(to)?)
+            }
+            Step::Remove { id, path, kind, expect } => self.remove(id, path, *kind, expect),
+            Step::Meta { id, path, mode, mtime, expect } => {
+                self.set_meta(id, path, *mode, *mtime, expect)
+            }
+        }
+    }
+
+    fn rename(&mut self, id: &ItemId, from: &RelPath, to: &RelPath, expect: &Stat) -> Done {
+        self.expect(id, from, expect)?;
+        self.disk.rename_new(from, to)?;
+        self.renamed(from, to);
+        let out = self.disk.meta(to)?.ok_or(Refused::Missing)?;
+        if came_out(expect, &out) {
+            return Ok(Some(out));
+        }
+        match self.disk.rename_new(to, from) {
+            Ok(()) => self.renamed(to, from),
+            // Saved under the old name once more: both stay, and the scan tells them apart. Nothing
+            // may stay in the private folder, where nobody sees it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if to.starts_with(&private(PARKED)) {
+                    self.to_trash(id, to)?;
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Err(Refused::Changed)
+    }
+
+    fn remove(&mut self, id: &ItemId, path: &RelPath, kind: Kind, expect: &Stat) -> Done {
+        let now = self.expect(id, path, expect)?;
+        if kind_on_disk(now.kind) != Some(kind) {
+            return Err(Refused::Changed);
+        }
+        if kind == Kind::Dir {
+            return match self.disk.rmdir(path) {
+                Ok(()) => {
+                    self.touch_parent(path);
+                    Ok(None)
+                }
+                // Some systems say EEXIST for what others call ENOTEMPTY.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Refused::NotEmpty),
+                Err(e) => Err(e.into()),
+            };
+        }
+        let aside = private(TMP).with(&format!("rm-{id}"));
+        self.clear(id, &aside)?;
+        self.disk.rename_new(path, &aside)?;
+        self.renamed(path, &aside);
+        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        if !came_out(expect, &out) {
+            self.put_back(id, &aside, path)?;
+            return Err(Refused::Changed);
+        }
+        if let Err(e) = self.to_trash(id, &aside) {
+            self.put_back(id, &aside, path)?;
+            return Err(e);
+        }
+        Ok(None)
+    }
+
+    fn set_meta(&mut self, id: &ItemId, path: &RelPath, mode: u32, mtime: i64, expect: &Stat) -> Done {
+        let now = self.expect(id, path, expect)?;
+        if now.kind == MetaKind::Symlink {
+            return Ok(Some(now));
+        }
+        if now.mode != mode {
+            self.disk.set_mode(path, mode)?;
+        }
+        if now.kind == MetaKind::File && now.mtime_ns != mtime {
+            self.disk.set_mtime(path, mtime)?;
+        }
+        self.touch_parent(path);
+        let after = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        if after.kind != now.kind || after.ino != now.ino || (now.kind == MetaKind::File && after.size != now.size) {
+            return Err(Refused::Changed);
+        }
+        Ok(Some(after))
+    }
+
+    /// The precondition of a step that finds something.
+    fn expect(&self, id: &ItemId, path: &RelPath, expect: &Stat) -> Result<Meta, Refused> {
+        let now = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        let as_expected = match now.kind {
+            MetaKind::Dir => expect.ino == now.ino,
+            MetaKind::Other => false,
+            _ if self.acted.contains(id) => expect.same_content_likely(&now),
+            _ => expect.same_file_unchanged(&now),
+        };
+        if as_expected { Ok(now) } else { Err(Refused::Changed) }
+    }
+
+    /// Puts a user's file back; into the trash, if its place was taken meanwhile.
+    fn put_back(&mut self, id: &ItemId, from: &RelPath, to: &RelPath) -> Result<(), Refused> {
+        match self.disk.rename_new(from, to) {
+            Ok(()) => {
+                self.renamed(from, to);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.to_trash(id, from),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn to_trash(&mut self, id: &ItemId, from: &RelPath) -> Result<(), Refused> {
+        let to = trash::put(self.disk, from, &(self.trash_name)(id))?;
+        self.renamed(from, &to);
+        Ok(())
+    }
+
+    /// Brings what a crash left at a private path to the trash.
+    fn clear(&mut self, id: &ItemId, path: &RelPath) -> Result<(), Refused> {
+        match self.disk.meta(path)? {
+            Some(_) => self.to_trash(id, path),
+            None => Ok(()),
+        }
+    }
+
+    fn touch_parent(&mut self, path: &RelPath) {
+        if let Some(parent) = path.parent() {
+            self.touched.entry(parent).or_default().insert(self.step);
+        }
+    }
+
+    /// Notes both parents, and that directories below `from` are now below `to`.
+    fn renamed(&mut self, from: &RelPath, to: &RelPath) {
+        let moved: Vec<RelPath> =
+            self.touched.keys().filter(|dir| dir.starts_with(from)).cloned().collect();
+        for dir in moved {
+            let steps = self.touched.remove(&dir).unwrap_or_default();
+            let now = dir.components().skip(from.components().count()).fold(to.clone(), |at, name| at.with(name));
+            self.touched.entry(now).or_default().extend(steps);
+        }
+        self.touch_parent(from);
+        self.touch_parent(to);
+    }
+
+    fn sync(&self, outcomes: &mut [Outcome]) {
+        for (dir, steps) in &self.touched {
+            let Err(error) = self.disk.sync_dir(dir) else { continue };
+            // Removed by a later step: the sync of its parent makes that durable.
+            if error.kind() == io::ErrorKind::NotFound {
+                continue;
+            }
+            let refused = Refused::from(error);
+            for &step in steps {
+                if let Some(outcome) = outcomes.get_mut(step).filter(|outcome| outcome.done.is_ok()) {
+                    outcome.done = Err(refused.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Whether what came out of a rename is what base says; the rename itself has moved the ctime.
+fn came_out(expect: &Stat, out: &Meta) -> bool {
+    match out.kind {
+        MetaKind::Dir => expect.ino == out.ino,
+        MetaKind::Other => false,
+        _ => expect.same_content_likely(out),
+    }
+}

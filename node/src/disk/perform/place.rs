@@ -1,0 +1,146 @@
+//! Putting a staged file or a new symlink in its place: free, by exchange, or by parking.
+
+use std::io;
+
+use ownmesh_crypto::ids::ItemId;
+
+use super::{Done, Performer, Refused, came_out};
+use crate::disk::{Meta, MetaKind, PARKED, RelPath, Stat, TMP, private};
+
+impl Performer<'_> {
+    pub(super) fn write(
+        &mut self,
+        id: &ItemId,
+        path: &RelPath,
+        staged: &str,
+        over: Option<&Stat>,
+        mode: u32,
+        mtime: i64,
+    ) -> Done {
+        let tmp = private(TMP).join(staged).map_err(|_| Refused::Missing)?;
+        let Some(ours) = self.disk.meta(&tmp)?.filter(|meta| meta.kind == MetaKind::File) else {
+            return Err(Refused::Missing);
+        };
+        if ours.mode != mode {
+            self.disk.set_mode(&tmp, mode)?;
+        }
+        if ours.mtime_ns != mtime {
+            self.disk.set_mtime(&tmp, mtime)?;
+        }
+        self.place(id, path, &tmp, over)
+    }
+
+    pub(super) fn link(&mut self, id: &ItemId, path: &RelPath, target: &str, over: Option<&Stat>) -> Done {
+        if over.is_none() {
+            self.disk.symlink(target, path)?;
+            self.touch_parent(path);
+            return Ok(self.disk.meta(path)?);
+        }
+        let tmp = private(TMP).with(&format!("ln-{id}"));
+        self.clear(id, &tmp)?;
+        self.disk.symlink(target, &tmp)?;
+        let done = self.place(id, path, &tmp, over);
+        // Refused: what is left there is the symlink just made, or a user's that could not go back.
+        if done.is_err() {
+            self.clear(id, &tmp)?;
+        }
+        done
+    }
+
+    fn place(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: Option<&Stat>) -> Done {
+        let ours = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        match over {
+            None => {
+                self.disk.rename_new(tmp, path)?;
+                self.renamed(tmp, path);
+            }
+            Some(over) => {
+                if self.expect(id, path, over)?.kind == MetaKind::Dir {
+                    return Err(Refused::Changed);
+                }
+                match self.disk.exchange(tmp, path) {
+                    Ok(()) => {
+                        self.touch_parent(tmp);
+                        self.touch_parent(path);
+                        self.exchanged(id, path, tmp, over, &ours)?;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+                        self.by_parking(id, path, tmp, over)?;
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        // Base must get what *we* wrote: what a user saved over it meanwhile has to differ from it.
+        Ok(Some(match self.disk.meta(path)? {
+            Some(now) if ours.stat().same_content_likely(&now) => now,
+            _ => ours,
+        }))
+    }
+
+    /// Ours stands at the path; what came out stands at `tmp`.
+    fn exchanged(
+        &mut self,
+        id: &ItemId,
+        path: &RelPath,
+        tmp: &RelPath,
+        over: &Stat,
+        ours: &Meta,
+    ) -> Result<(), Refused> {
+        let out = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let refused = if out.kind != MetaKind::Dir && came_out(over, &out) {
+            match self.to_trash(id, tmp) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            }
+        } else {
+            Refused::Changed
+        };
+        match self.disk.exchange(tmp, path) {
+            Ok(()) => {}
+            // Ours was deleted at once: the place is free for what was there.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.put_back(id, tmp, path)?;
+                return Err(refused);
+            }
+            Err(e) => return Err(e.into()),
+        }
+        // Ours should be back. If not, a second save fell on it: the later one belongs at the path.
+        let back = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        if !ours.stat().same_content_likely(&back) {
+            match self.disk.exchange(tmp, path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.put_back(id, tmp, path)?,
+                // In either order both are the user's: the one not at the path goes to the trash.
+                _ => self.to_trash(id, tmp)?,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The swap where the filesystem cannot exchange: for a moment the path is free.
+    fn by_parking(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: &Stat) -> Result<(), Refused> {
+        let aside = private(PARKED).with(&format!("over-{id}"));
+        self.clear(id, &aside)?;
+        self.disk.rename_new(path, &aside)?;
+        self.renamed(path, &aside);
+        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        if out.kind == MetaKind::Dir || !came_out(over, &out) {
+            self.put_back(id, &aside, path)?;
+            return Err(Refused::Changed);
+        }
+        match self.disk.rename_new(tmp, path) {
+            Ok(()) => {
+                self.renamed(tmp, path);
+                // Whatever fails now, ours is in place; `salvage` brings the old one to the trash.
+                self.to_trash(id, &aside)
+            }
+            Err(e) => {
+                self.put_back(id, &aside, path)?;
+                Err(match Refused::from(e) {
+                    Refused::Occupied => Refused::Changed,
+                    other => other,
+                })
+            }
+        }
+    }
+}

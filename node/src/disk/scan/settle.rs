@@ -1,0 +1,174 @@
+//! From what has to be hashed to what is emitted; and, at the end, what is gone.
+
+use std::collections::BTreeSet;
+
+use ownmesh_crdt::item::Kind;
+use ownmesh_crypto::ids::ItemId;
+
+use super::walk::{Walk, was_touched};
+use super::{Found, GROUP, Parent, ProblemKind, ScanError, ScanReport};
+use crate::disk::RelPath;
+use crate::disk::base::{BaseError, BaseRow, kind_on_disk};
+use crate::disk::hash::{HashError, Hashed, hash_files};
+
+/// A finding, or a file that becomes one when it was read.
+pub(super) enum Pending {
+    /// Nothing to read.
+    Ready(Found),
+    /// A path of base whose stat does not vouch for its content.
+    Known { path: RelPath, row: Box<BaseRow> },
+    /// A path that appeared, and what vanished with the same inode.
+    Fresh { path: RelPath, parent: Parent, name: String, new: u32, was: Option<Box<BaseRow>> },
+}
+
+impl Walk<'_> {
+    /// Hashes and emits everything pending.
+    pub(super) fn flush(&mut self) -> Result<(), ScanError> {
+        let pending = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        let paths: Vec<RelPath> = pending
+            .iter()
+            .filter_map(|p| match p {
+                Pending::Ready(_) => None,
+                Pending::Known { path, .. } | Pending::Fresh { path, .. } => Some(path.clone()),
+            })
+            .collect();
+        let mut hashes = hash_files(self.disk, &paths, self.secret).into_iter();
+        let mut found = Vec::with_capacity(pending.len());
+        for pending in pending {
+            match pending {
+                Pending::Ready(one) => found.push(one),
+                Pending::Known { path, row } => {
+                    if let Some(hashed) = self.hashed(&path, hashes.next()) {
+                        settle_known(&row, hashed, &mut found);
+                    }
+                }
+                Pending::Fresh { path, parent, name, new, was } => {
+                    let was = was.filter(|row| !self.claimed.contains(&row.id));
+                    match self.hashed(&path, hashes.next()) {
+                        Some(hashed) => self.settle_fresh(was, parent, name, new, hashed, &mut found),
+                        // It may be what vanished.
+                        None => self.claimed.extend(was.map(|row| row.id)),
+                    }
+                }
+            }
+        }
+        self.emit_all(found)
+    }
+
+    fn hashed(&mut self, path: &RelPath, result: Option<Result<Hashed, HashError>>) -> Option<Hashed> {
+        match result? {
+            Ok(hashed) => {
+                self.report.hashed_bytes += hashed.meta.size;
+                return Some(hashed);
+            }
+            Err(HashError::Io(e)) => self.io_problem(path, &e),
+            Err(e) => self.problem(path, ProblemKind::Changing, e.to_string()),
+        }
+        None
+    }
+
+    fn settle_fresh(
+        &mut self,
+        was: Option<Box<BaseRow>>,
+        parent: Parent,
+        name: String,
+        new: u32,
+        hashed: Hashed,
+        found: &mut Vec<Found>,
+    ) {
+        let Hashed { content, chunks, meta, racy } = hashed;
+        if let Some(row) = was.filter(|row| row.content.as_ref() == Some(&content)) {
+            self.claimed.insert(row.id);
+            found.push(Found::Moved { id: row.id, parent, name, meta });
+            if was_touched(&row, &meta) {
+                found.push(Found::Touched { id: row.id, meta });
+            }
+            if racy {
+                found.push(Found::Refreshed { id: row.id, meta, racy });
+            }
+            return;
+        }
+        let (kind, content) = (Kind::File, Some(content));
+        found.push(Found::Created { new, parent, name, kind, content, chunks, meta, racy });
+    }
+
+    fn emit_all(&mut self, found: Vec<Found>) -> Result<(), ScanError> {
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let group = found.by_ref().take(GROUP).collect();
+            (self.emit)(group).map_err(|_| ScanError::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Emits what is gone. The guards were checked once more before.
+    pub(super) fn finish(mut self) -> Result<ScanReport, ScanError> {
+        let mut gone = Vec::new();
+        let mut done = BTreeSet::new();
+        for row in std::mem::take(&mut self.missing) {
+            if self.claimed.contains(&row.id) {
+                continue;
+            }
+            let Some(path) = self.base.path_of(&row.id)? else { continue };
+            match self.disk.meta(&path) {
+                Ok(now) if now.is_none_or(|now| kind_on_disk(now.kind) != Some(row.kind)) => {
+                    self.gone_with(row, &path, &mut done, &mut gone)?;
+                }
+                // It came back while the scan went on (editors unlink and create).
+                Ok(_) => self.problem(&path, ProblemKind::Changing, "it vanished and came back".to_owned()),
+                Err(e) => self.io_problem(&path, &e),
+            }
+            if gone.len() >= GROUP {
+                self.emit_all(std::mem::take(&mut gone))?;
+            }
+        }
+        self.emit_all(gone)?;
+        Ok(self.report)
+    }
+
+    /// A row and what vanished with it, children first.
+    fn gone_with(
+        &self,
+        row: BaseRow,
+        path: &RelPath,
+        done: &mut BTreeSet<ItemId>,
+        gone: &mut Vec<Found>,
+    ) -> Result<(), BaseError> {
+        // Depth first with a stack: (row, path, its children were pushed).
+        let mut stack = vec![(row, path.clone(), false)];
+        while let Some((row, path, children_done)) = stack.pop() {
+            if children_done || row.kind != Kind::Dir {
+                if done.insert(row.id) {
+                    gone.push(Found::Gone { id: row.id });
+                }
+                continue;
+            }
+            let children = self.base.children(&row.id)?;
+            stack.push((row, path.clone(), true));
+            for child in children.into_iter().rev() {
+                let below = path.with(&child.name);
+                let ignored = (self.rules)(&below, child.kind == Kind::Dir);
+                if !ignored && !self.claimed.contains(&child.id) && !done.contains(&child.id) {
+                    stack.push((child, below, false));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settle_known(row: &BaseRow, hashed: Hashed, found: &mut Vec<Found>) {
+    let Hashed { content, chunks, meta, racy } = hashed;
+    if row.content.as_ref() != Some(&content) {
+        found.push(Found::Edited { id: row.id, content, chunks, meta, racy });
+        return;
+    }
+    let touched = was_touched(row, &meta);
+    if touched {
+        found.push(Found::Touched { id: row.id, meta });
+    }
+    if racy || !touched {
+        found.push(Found::Refreshed { id: row.id, meta, racy });
+    }
+}

@@ -1,0 +1,348 @@
+//! The comparison of listings with base.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crypto::ids::ItemId;
+use ownmesh_crypto::space::SpaceSecret;
+
+use super::settle::Pending;
+use super::{Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop};
+use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
+use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
+
+/// A directory still to be listed.
+struct Dir {
+    path: RelPath,
+    at: Parent,
+    /// Together with all that is below it.
+    whole: bool,
+}
+
+/// A scan under way.
+pub(super) struct Walk<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) base: &'a dyn BaseReader,
+    pub(super) secret: &'a SpaceSecret,
+    pub(super) rules: &'a dyn Fn(&RelPath, bool) -> bool,
+    pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
+    /// A stack: what was pushed last is listed next.
+    dirs: Vec<Dir>,
+    listed: BTreeSet<RelPath>,
+    next_new: u32,
+    /// Items that are elsewhere now, or may be: never gone.
+    pub(super) claimed: BTreeSet<ItemId>,
+    /// Rows whose path vanished from its directory, or holds another kind.
+    pub(super) missing: Vec<BaseRow>,
+    /// Findings in their order, some of them still to be hashed.
+    pub(super) pending: Vec<Pending>,
+    pub(super) pending_bytes: u64,
+    pub(super) report: ScanReport,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        disk: &'a dyn Disk,
+        base: &'a dyn BaseReader,
+        secret: &'a SpaceSecret,
+        rules: &'a dyn Fn(&RelPath, bool) -> bool,
+        emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
+    ) -> Self {
+        Self {
+            disk,
+            base,
+            secret,
+            rules,
+            emit,
+            dirs: Vec::new(),
+            listed: BTreeSet::new(),
+            next_new: 0,
+            claimed: BTreeSet::new(),
+            missing: Vec::new(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            report: ScanReport::default(),
+        }
+    }
+
+    /// Puts the directories of the scope on the stack.
+    pub(super) fn start(&mut self, scope: &Scope) -> Result<(), ScanError> {
+        let root = Dir { path: RelPath::ROOT, at: Parent::Item(ItemId::ROOT), whole: true };
+        match scope {
+            Scope::All => self.dirs.push(root),
+            Scope::Dirs(paths) => {
+                let mut known = BTreeMap::new();
+                for path in paths {
+                    if path.components().next() != Some(PRIVATE) {
+                        let (path, id) = self.nearest(path)?;
+                        known.insert(path, id);
+                    }
+                }
+                // The stack gives back the last first: parents before children.
+                for (path, id) in known.into_iter().rev() {
+                    self.dirs.push(Dir { path, at: Parent::Item(id), whole: false });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The nearest directory at or above `path` that base knows and that stands on disk.
+    fn nearest(&self, path: &RelPath) -> Result<(RelPath, ItemId), BaseError> {
+        let (mut at, mut id) = (RelPath::ROOT, ItemId::ROOT);
+        for name in path.components() {
+            let next = at.with(name);
+            let on_disk = match self.disk.meta(&next) {
+                Ok(meta) => meta.and_then(|meta| kind_on_disk(meta.kind)),
+                // Unreadable: its own listing says so.
+                Err(_) => Some(Kind::Dir),
+            };
+            match self.base.child(&id, name)? {
+                Some(row) if row.kind == Kind::Dir && on_disk == Some(Kind::Dir) => id = row.id,
+                _ => break,
+            }
+            at = next;
+        }
+        Ok((at, id))
+    }
+
+    /// Lists directories until none is left.
+    pub(super) fn run(&mut self) -> Result<(), ScanError> {
+        while let Some(dir) = self.dirs.pop() {
+            if self.listed.insert(dir.path.clone()) {
+                self.compare(&dir)?;
+            }
+        }
+        self.flush()
+    }
+
+    fn compare(&mut self, dir: &Dir) -> Result<(), ScanError> {
+        let mut listing = match self.disk.list(&dir.path) {
+            Ok(listing) => listing,
+            Err(e) => {
+                self.io_problem(&dir.path, &e);
+                return Ok(());
+            }
+        };
+        self.report.dirs += 1;
+        listing.sort_by(|a, b| sort_key(a).cmp(sort_key(b)));
+        let rows = match dir.at {
+            Parent::Item(id) => self.base.children(&id)?,
+            Parent::New(_) => Vec::new(),
+        };
+        let mut rows: BTreeMap<String, BaseRow> =
+            rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let first_child = self.dirs.len();
+        for Listed { name, meta } in listing {
+            let name = match name {
+                Ok(name) => name,
+                Err(shown) => {
+                    self.problem(&dir.path.with(&shown.0), ProblemKind::Name, shown.to_string());
+                    continue;
+                }
+            };
+            if dir.path.is_root() && name == PRIVATE {
+                continue;
+            }
+            let row = rows.remove(&name);
+            let path = dir.path.with(&name);
+            if let Err(bad) = Name::check(&name) {
+                self.problem(&path, ProblemKind::Name, bad.to_string());
+                continue;
+            }
+            let Some(kind) = kind_on_disk(meta.kind) else {
+                if !(self.rules)(&path, false) {
+                    self.problem(&path, ProblemKind::Special, "a FIFO, socket or device".to_owned());
+                }
+                continue;
+            };
+            if (self.rules)(&path, kind == Kind::Dir) {
+                continue;
+            }
+            self.report.files += u64::from(kind != Kind::Dir);
+            match row {
+                Some(row) if row.kind == kind => self.known(dir, row, path, meta)?,
+                row => {
+                    self.missing.extend(row);
+                    self.appeared(dir, path, name, kind, meta)?;
+                }
+            }
+            if self.pending.len() >= GROUP || self.pending_bytes >= GROUP_BYTES {
+                self.flush()?;
+            }
+        }
+        self.dirs[first_child..].reverse();
+        for (name, row) in rows {
+            if !(self.rules)(&dir.path.with(&name), row.kind == Kind::Dir) {
+                self.missing.push(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// A path that base knows, with the same kind: that item, whatever its inode.
+    fn known(&mut self, dir: &Dir, row: BaseRow, path: RelPath, meta: Meta) -> Result<(), ScanError> {
+        let other_file = row.stat.ino != meta.ino || row.stat.dev != meta.dev;
+        match row.kind {
+            Kind::Dir => {
+                if row.mode != meta.mode {
+                    self.ready(Found::Touched { id: row.id, meta });
+                } else if other_file {
+                    self.ready(Found::Refreshed { id: row.id, meta, racy: false });
+                }
+                // Another directory under the old name holds other things.
+                if dir.whole || row.stat.ino != meta.ino {
+                    self.dirs.push(Dir { path, at: Parent::Item(row.id), whole: true });
+                }
+            }
+            _ if !row.racy && row.content.is_some() && row.stat.same_file_unchanged(&meta) => {
+                if other_file {
+                    self.ready(Found::Refreshed { id: row.id, meta, racy: false });
+                }
+            }
+            Kind::File => {
+                self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
+                self.pending.push(Pending::Known { path, row: Box::new(row) });
+            }
+            Kind::Symlink => {
+                if let Some(content) = self.target(&path) {
+                    self.ready(if row.content.as_ref() == Some(&content) {
+                        Found::Refreshed { id: row.id, meta, racy: false }
+                    } else {
+                        Found::Edited { id: row.id, content, chunks: Vec::new(), meta, racy: false }
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A path that base does not know: something that moved here, or something new.
+    fn appeared(
+        &mut self,
+        dir: &Dir,
+        path: RelPath,
+        name: String,
+        kind: Kind,
+        meta: Meta,
+    ) -> Result<(), ScanError> {
+        let parent = dir.at;
+        let was = self.vanished_twin(kind, &meta)?;
+        match (kind, was) {
+            (Kind::Dir, Some(row)) => {
+                self.moved(&row, parent, name, meta);
+                self.dirs.push(Dir { path, at: Parent::Item(row.id), whole: true });
+            }
+            (Kind::Dir, None) => {
+                let new = self.created(parent, name, kind, None, meta);
+                self.dirs.push(Dir { path, at: Parent::New(new), whole: true });
+            }
+            (Kind::File, Some(row)) if !row.racy && row.stat.same_content_likely(&meta) => {
+                self.moved(&row, parent, name, meta);
+            }
+            (Kind::File, was) => {
+                self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
+                let new = self.number();
+                self.pending.push(Pending::Fresh { path, parent, name, new, was: was.map(Box::new) });
+            }
+            (Kind::Symlink, was) => match (self.target(&path), was) {
+                (Some(content), Some(row)) if row.content.as_ref() == Some(&content) => {
+                    self.moved(&row, parent, name, meta);
+                }
+                (Some(content), _) => {
+                    self.created(parent, name, kind, Some(content), meta);
+                }
+                // It cannot be read now: it may be what vanished.
+                (None, was) => self.claimed.extend(was.map(|row| row.id)),
+            },
+        }
+        Ok(())
+    }
+
+    /// The row with the file number of something that appeared, if its own path is free now.
+    fn vanished_twin(&self, kind: Kind, meta: &Meta) -> Result<Option<BaseRow>, BaseError> {
+        if meta.ino == 0 {
+            return Ok(None);
+        }
+        let Some(row) = self.base.by_inode(meta.dev, meta.ino)? else { return Ok(None) };
+        if row.kind != kind || self.claimed.contains(&row.id) {
+            return Ok(None);
+        }
+        let Some(path) = self.base.path_of(&row.id)? else { return Ok(None) };
+        let still_there = match self.disk.meta(&path) {
+            Ok(now) => now.is_some_and(|now| kind_on_disk(now.kind) == Some(kind)),
+            Err(_) => true,
+        };
+        Ok((!still_there).then_some(row))
+    }
+
+    fn moved(&mut self, row: &BaseRow, parent: Parent, name: String, meta: Meta) {
+        self.claimed.insert(row.id);
+        self.ready(Found::Moved { id: row.id, parent, name, meta });
+        if was_touched(row, &meta) {
+            self.ready(Found::Touched { id: row.id, meta });
+        }
+    }
+
+    fn created(&mut self, parent: Parent, name: String, kind: Kind, content: Option<Content>, meta: Meta) -> u32 {
+        let new = self.number();
+        let chunks = Vec::new();
+        self.ready(Found::Created { new, parent, name, kind, content, chunks, meta, racy: false });
+        new
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next_new += 1;
+        self.next_new - 1
+    }
+
+    fn ready(&mut self, found: Found) {
+        self.pending.push(Pending::Ready(found));
+    }
+
+    fn target(&mut self, path: &RelPath) -> Option<Content> {
+        match self.disk.read_link(path) {
+            Ok(target) => Some(Content::Link { target }),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                self.problem(path, ProblemKind::Name, "the target is not UTF-8".to_owned());
+                None
+            }
+            Err(e) => {
+                self.io_problem(path, &e);
+                None
+            }
+        }
+    }
+
+    pub(super) fn io_problem(&mut self, path: &RelPath, error: &io::Error) {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+                ProblemKind::Changing
+            }
+            _ => ProblemKind::Unreadable,
+        };
+        self.problem(path, kind, error.to_string());
+    }
+
+    pub(super) fn problem(&mut self, path: &RelPath, kind: ProblemKind, reason: String) {
+        self.report.problems.push(Problem { path: path.clone(), kind, reason });
+    }
+}
+
+/// Whether mode or mtime are others than those read back; they mean nothing on a symlink, and the
+/// mtime nothing on a directory.
+pub(super) fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
+    match row.kind {
+        Kind::File => row.mode != meta.mode || row.mtime != meta.mtime_ns,
+        Kind::Dir => row.mode != meta.mode,
+        Kind::Symlink => false,
+    }
+}
+
+fn sort_key(entry: &Listed) -> &str {
+    match &entry.name {
+        Ok(name) => name,
+        Err(shown) => &shown.0,
+    }
+}
