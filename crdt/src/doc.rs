@@ -462,13 +462,13 @@ impl ItemDoc {
 }
 
 /// The headers of all changes of a document.
-struct History {
-    heads: Vec<ChangeHead>,
+struct History<'a> {
+    heads: Vec<ChangeHead<'a>>,
     position: HashMap<ChangeHash, usize>,
 }
 
-impl History {
-    fn of(body: &[u8]) -> Result<Self, BadChange> {
+impl<'a> History<'a> {
+    fn of(body: &'a [u8]) -> Result<Self, BadChange> {
         let heads = guard::split(body)?
             .into_iter()
             .map(guard::prescan)
@@ -483,45 +483,50 @@ impl History {
 
     /// Judges a change whose dependencies are all here by its own past, so that every device judges it alike.
     fn admit(&self, change: &CheckedChange, stored: Option<&ActorSeq>) -> Result<(), ApplyError> {
-        let past = self.past(&change.deps);
-        let own = past.get(&change.actor).copied().unwrap_or_default();
         if stored.is_some_and(|s| s.seq >= change.seq) {
             return Err(ApplyError::DuplicateSeq { seq: change.seq });
         }
-        if change.seq != own.seq + 1 {
+        let past = self.past(&change.deps);
+        let own = past.iter().filter(|h| h.actor == *change.actor.as_bytes());
+        let have = own.map(|h| h.seq).max().unwrap_or(0);
+        if change.seq != have + 1 {
             return Err(ApplyError::SeqGap {
-                have: own.seq,
+                have,
                 got: change.seq,
             });
         }
-        if past.values().any(|a| a.max_op >= change.start_op) {
+        if past.iter().any(|h| h.max_op() >= change.start_op) {
             return Err(ApplyError::Clock);
         }
-        let seen = |id: &OpId| past.get(&id.actor).is_some_and(|a| id.counter <= a.max_op);
-        if change.ops.iter().flat_map(|op| &op.pred).all(seen) {
+        // automerge judges a predecessor of another key, or none at all, now so, now otherwise.
+        let seen = |id: &OpId, key: &str| {
+            past.iter()
+                .any(|h| h.actor == *id.actor.as_bytes() && h.puts(id.counter, key))
+        };
+        if change
+            .ops
+            .iter()
+            .all(|op| op.pred.iter().all(|id| seen(id, &op.key)))
+        {
             Ok(())
         } else {
             Err(ApplyError::Unseen)
         }
     }
 
-    /// How far each actor had written in the changes `deps` build on, themselves included.
-    fn past(&self, deps: &[ChangeHash]) -> BTreeMap<Incarnation, ActorSeq> {
-        let mut past: BTreeMap<Incarnation, ActorSeq> = BTreeMap::new();
+    /// The changes `deps` build on, themselves included.
+    fn past(&self, deps: &[ChangeHash]) -> Vec<&ChangeHead<'a>> {
+        let mut past = Vec::new();
         let mut visited = vec![false; self.heads.len()];
         let mut queue: Vec<ChangeHash> = deps.to_vec();
         while let Some(hash) = queue.pop() {
             let Some(&i) = self.position.get(&hash) else {
                 continue;
             };
-            if std::mem::replace(&mut visited[i], true) {
-                continue;
+            if !std::mem::replace(&mut visited[i], true) {
+                queue.extend(self.heads[i].deps.iter().copied().map(ChangeHash));
+                past.push(&self.heads[i]);
             }
-            let head = &self.heads[i];
-            let entry = past.entry(Incarnation::from_bytes(head.actor)).or_default();
-            entry.seq = entry.seq.max(head.seq);
-            entry.max_op = entry.max_op.max(head.max_op());
-            queue.extend(head.deps.iter().copied().map(ChangeHash));
         }
         past
     }

@@ -54,9 +54,9 @@ pub enum BadChange {
     Panicked,
 }
 
-/// What the header of a change says, checked.
+/// What the header of a change says, checked, and which keys it touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeHead {
+pub struct ChangeHead<'a> {
     /// SHA-256 that names the change.
     pub hash: [u8; 32],
     /// The changes it builds on, strictly ascending.
@@ -69,14 +69,34 @@ pub struct ChangeHead {
     pub start_op: u64,
     /// How many operations it has, at least 1.
     pub ops: u64,
+    /// Keys of its operations in order, each with the number of operations it counts for.
+    keys: Vec<(&'a str, u64)>,
+    /// Whether its operations put something, likewise.
+    puts: Vec<(bool, u64)>,
 }
 
-impl ChangeHead {
+impl ChangeHead<'_> {
     /// Counter of the last operation.
     #[must_use]
     pub fn max_op(&self) -> u64 {
         self.start_op + self.ops - 1
     }
+
+    /// Whether the operation of this counter puts a value at `key`.
+    #[must_use]
+    pub fn puts(&self, counter: u64, key: &str) -> bool {
+        counter.checked_sub(self.start_op).is_some_and(|index| {
+            nth(&self.keys, index) == Some(&key) && nth(&self.puts, index) == Some(&true)
+        })
+    }
+}
+
+fn nth<T>(runs: &[(T, u64)], index: u64) -> Option<&T> {
+    let mut end = 0;
+    runs.iter().find_map(|(value, times)| {
+        end += times;
+        (index < end).then_some(value)
+    })
 }
 
 /// Splits concatenated chunks at the lengths their headers state, without looking inside.
@@ -104,7 +124,7 @@ pub fn split(mut body: &[u8]) -> Result<Vec<&[u8]>, BadChange> {
 ///
 /// # Errors
 /// The first rule that does not hold.
-pub fn prescan(bytes: &[u8]) -> Result<ChangeHead, BadChange> {
+pub fn prescan(bytes: &[u8]) -> Result<ChangeHead<'_>, BadChange> {
     limit("length", bytes.len() as u64, MAX_CHANGE as u64)?;
     let mut r = Reader(bytes);
     if r.take(4)? != MAGIC {
@@ -151,7 +171,8 @@ pub fn prescan(bytes: &[u8]) -> Result<ChangeHead, BadChange> {
         }
         last = Some(other);
     }
-    let ops = columns(&mut r, others as u64 + 1, start_op)?;
+    let found = columns(&mut r, others as u64 + 1, start_op)?;
+    let ops = found.actions;
     limit("last operation", start_op + ops, MAX_COUNTER)?;
     Ok(ChangeHead {
         hash,
@@ -160,11 +181,13 @@ pub fn prescan(bytes: &[u8]) -> Result<ChangeHead, BadChange> {
         seq,
         start_op,
         ops,
+        keys: found.key_runs,
+        puts: found.put_runs,
     })
 }
 
-/// Walks the column table and the columns; returns how many operations there are.
-fn columns(r: &mut Reader<'_>, actors: u64, start_op: u64) -> Result<u64, BadChange> {
+/// Walks the column table and the columns.
+fn columns<'a>(r: &mut Reader<'a>, actors: u64, start_op: u64) -> Result<Counts<'a>, BadChange> {
     let mut table: Vec<(u32, usize)> = Vec::new();
     for _ in 0..r.len("columns", MAX_COLUMNS)? {
         let raw = r.unsigned()?;
@@ -184,12 +207,15 @@ fn columns(r: &mut Reader<'_>, actors: u64, start_op: u64) -> Result<u64, BadCha
     if !r.0.is_empty() {
         return Err(BadChange::Malformed("bytes after the columns"));
     }
-    counts.agree()
+    counts.agree()?;
+    Ok(counts)
 }
 
 /// Entries of each column, to hold them against each other.
 #[derive(Default)]
-struct Counts {
+struct Counts<'a> {
+    key_runs: Vec<(&'a str, u64)>,
+    put_runs: Vec<(bool, u64)>,
     keys: u64,
     inserts: u64,
     actions: u64,
@@ -202,21 +228,25 @@ struct Counts {
     pred_counters: u64,
 }
 
-impl Counts {
+impl<'a> Counts<'a> {
     fn column(
         &mut self,
         spec: u32,
-        data: &[u8],
+        data: &'a [u8],
         actors: u64,
         start_op: u64,
     ) -> Result<(), BadChange> {
         match spec {
             KEY => {
-                self.keys = runs(data, |r, _| {
+                let found = &mut self.key_runs;
+                self.keys = runs(data, |r, times| {
                     let len = r.len("key", MAX_KEY as u64)?;
-                    std::str::from_utf8(r.take(len)?)
-                        .map(|_| ())
-                        .map_err(|_| BadChange::Malformed("key is not text"))
+                    let key = std::str::from_utf8(r.take(len)?);
+                    found.push((
+                        key.map_err(|_| BadChange::Malformed("key is not text"))?,
+                        times,
+                    ));
+                    Ok(())
                 })?;
             }
             INSERT => {
@@ -227,9 +257,14 @@ impl Counts {
                 }
             }
             ACTION => {
-                self.actions = runs(data, |r, _| match r.unsigned()? {
-                    PUT | DELETE => Ok(()),
-                    _ => Err(BadChange::Malformed("neither put nor delete")),
+                let found = &mut self.put_runs;
+                self.actions = runs(data, |r, times| {
+                    found.push(match r.unsigned()? {
+                        PUT => (true, times),
+                        DELETE => (false, times),
+                        _ => return Err(BadChange::Malformed("neither put nor delete")),
+                    });
+                    Ok(())
                 })?;
             }
             META => {
@@ -289,7 +324,7 @@ impl Counts {
         Ok(())
     }
 
-    fn agree(&self) -> Result<u64, BadChange> {
+    fn agree(&self) -> Result<(), BadChange> {
         let ops = self.actions;
         if ops == 0 {
             return Err(BadChange::Malformed("no operation"));
@@ -302,14 +337,14 @@ impl Counts {
         {
             return Err(BadChange::Malformed("columns of different lengths"));
         }
-        Ok(ops)
+        Ok(())
     }
 }
 
 /// Walks a run-length column, calling `value` once per stored value with the times it counts; returns the entries.
-fn runs(
-    data: &[u8],
-    mut value: impl FnMut(&mut Reader<'_>, u64) -> Result<(), BadChange>,
+fn runs<'a>(
+    data: &'a [u8],
+    mut value: impl FnMut(&mut Reader<'a>, u64) -> Result<(), BadChange>,
 ) -> Result<u64, BadChange> {
     let mut r = Reader(data);
     let mut entries = 0u64;

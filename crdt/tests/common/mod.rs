@@ -83,9 +83,18 @@ pub(crate) fn ints(doc: &ItemDoc, key: &str) -> Vec<i64> {
     doc.regs.all(key).iter().map(|(_, s)| int(s)).collect()
 }
 
-/// Keeps panics that are expected and caught out of the output.
+/// Keeps automerge's panics, which are expected and caught, out of the output.
 pub(crate) fn silence_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let theirs = |l: &std::panic::Location<'_>| !l.file().contains("crdt");
+            if !info.location().is_some_and(theirs) {
+                print(info);
+            }
+        }));
+    });
 }
 
 /// Lower-case hexadecimal.
