@@ -226,3 +226,130 @@ fn signed_bytes(label: Label, payload: &[u8]) -> Vec<u8> {
     out.extend_from_slice(payload);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{keys, rng, unhex};
+
+    /// RFC 8032, test 1: our keys are plain Ed25519 underneath.
+    #[test]
+    fn signing_is_ed25519() {
+        let seed = unhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+        let key = SigningKey::from_bytes(seed.as_slice().try_into().unwrap());
+        assert_eq!(
+            key.verifying_key().to_bytes()[..],
+            unhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+        );
+    }
+
+    #[test]
+    fn a_signature_is_for_one_label_payload_and_key() {
+        let mut rng = rng(1);
+        let (laptop, nas) = (keys(&mut rng), keys(&mut rng));
+        let signature = laptop.sign(Label::SIGN_BATCH, b"batch");
+        let sign = laptop.public().sign;
+        assert_eq!(
+            verify(&sign, Label::SIGN_BATCH, b"batch", &signature),
+            Ok(())
+        );
+        assert_eq!(
+            verify(&sign, Label::SIGN_STATE, b"batch", &signature),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            verify(&sign, Label::SIGN_BATCH, b"batcH", &signature),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            verify(&nas.public().sign, Label::SIGN_BATCH, b"batch", &signature),
+            Err(BadSignature)
+        );
+        for bit in 0..512 {
+            let mut bad = signature;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                verify(&sign, Label::SIGN_BATCH, b"batch", &bad),
+                Err(BadSignature),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn weak_public_keys_verify_nothing() {
+        for key in [
+            [0; 32],
+            {
+                let mut one = [0; 32];
+                one[0] = 1;
+                one
+            },
+            [0xff; 32],
+        ] {
+            assert_eq!(
+                verify(&key, Label::SIGN_BATCH, b"", &[0; 64]),
+                Err(BadSignature)
+            );
+        }
+    }
+
+    #[test]
+    fn a_card_cannot_be_recomposed() {
+        let mut rng = rng(2);
+        let (laptop, thief) = (keys(&mut rng), keys(&mut rng));
+        let card = laptop.card();
+        assert_eq!(card.verify(), Ok(()));
+        let with = |public| {
+            DeviceCard {
+                public,
+                ..card.clone()
+            }
+            .verify()
+        };
+        let (own, other) = (laptop.public(), thief.public());
+        assert_eq!(
+            with(DevicePublic {
+                sign: other.sign,
+                ..own
+            }),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            with(DevicePublic {
+                transport: other.transport,
+                ..own
+            }),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            with(DevicePublic {
+                noise: other.noise,
+                ..own
+            }),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            with(DevicePublic {
+                seal: other.seal,
+                ..own
+            }),
+            Err(BadSignature)
+        );
+    }
+
+    #[test]
+    fn low_order_points_are_found() {
+        for point in crate::testing::low_order() {
+            assert!(!contributory(&point), "{point:?}");
+        }
+        assert!(contributory(&keys(&mut rng(3)).public().noise));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let seed = DeviceSeed::from_bytes([0x5a; 32]);
+        let text = format!("{seed:?} {:?}", DeviceKeys::from_seed(&seed));
+        assert!(!text.contains("90") && !text.contains("5a5a"), "{text}");
+    }
+}

@@ -379,3 +379,6 @@ fn phrase_key(phrase: &Phrase, salt: &[u8; 16]) -> Secret<32> {
 fn wrapping_key(kek: &Secret<32>) -> (Secret<32>, [u8; 32]) {
     derive_committing(&[], kek.expose(), Label::SLOT_WRAP, &[])
 }
+
+#[cfg(test)]
+mod tests;

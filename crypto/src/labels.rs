@@ -69,7 +69,7 @@ labels! {
     SIGN_CARD = "sign/card", "a device's signature under its own public keys";
     SIGN_HELLO = "sign/hello", "proof of the signing key on one connection";
     SIGN_BATCH = "sign/batch", "signature of a batch";
-    SIGN_STATE = "sign/state", "signature of a state transfer";
+    SIGN_STATE = "sign/state-transfer", "signature of a state transfer";
     SIGN_STATUS = "sign/status", "signature of a device's status";
     SIGN_JOIN = "sign/pair-join", "joiner's signing key under its request";
     SIGN_JOIN_TRANSPORT = "sign/pair-transport", "joiner's transport key under its request";

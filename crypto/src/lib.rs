@@ -42,6 +42,8 @@ mod secret;
 pub mod space;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod vectors;
 
 pub use grant::{BadRecipient, SealedKey};
 pub use hash::hash;

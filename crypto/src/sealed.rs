@@ -133,3 +133,113 @@ fn object_key(key: &EpochKey, kind: ObjectKind, salt: &[u8; 32]) -> (crate::Secr
         &[&[kind as u8], key.id.as_bytes()],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rng;
+    use proptest::prelude::*;
+
+    fn key() -> EpochKey {
+        EpochKey::from_parts(KeyId::from_bytes([1; 16]), [2; 32])
+    }
+
+    fn sealed() -> Vec<u8> {
+        seal(&key(), ObjectKind::Batch, b"log 7", b"hello", &mut rng(1))
+    }
+
+    #[test]
+    fn opens_what_was_sealed() {
+        assert_eq!(sealed().len(), 5 + SEAL_OVERHEAD);
+        assert_eq!(
+            open(&key(), ObjectKind::Batch, b"log 7", &sealed(), 5),
+            Ok(b"hello".to_vec())
+        );
+        let empty = seal(&key(), ObjectKind::Batch, b"", b"", &mut rng(1));
+        assert_eq!(open(&key(), ObjectKind::Batch, b"", &empty, 0), Ok(vec![]));
+    }
+
+    #[test]
+    fn tells_wrong_key_from_damage() {
+        let wrong = Err(OpenError::WrongKey { key_id: key().id });
+        let other = EpochKey::from_parts(key().id, [3; 32]);
+        assert_eq!(
+            open(&other, ObjectKind::Batch, b"log 7", &sealed(), 5),
+            wrong,
+            "another key of the same name"
+        );
+        let renamed = EpochKey::from_parts(KeyId::from_bytes([9; 16]), [2; 32]);
+        assert_eq!(
+            open(&renamed, ObjectKind::Batch, b"log 7", &sealed(), 5),
+            Err(OpenError::WrongKey { key_id: renamed.id })
+        );
+        assert_eq!(
+            open(&key(), ObjectKind::Chunk, b"log 7", &sealed(), 5),
+            wrong,
+            "another kind"
+        );
+        assert_eq!(
+            open(&key(), ObjectKind::Batch, b"log 8", &sealed(), 5),
+            Err(OpenError::Corrupt),
+            "other associated data"
+        );
+        assert_eq!(
+            open(&key(), ObjectKind::Batch, b"log 7", &sealed(), 4),
+            Err(OpenError::TooLarge)
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_and_cut_is_noticed() {
+        for bit in 0..sealed().len() * 8 {
+            let mut bad = sealed();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let expected = if bit < 64 * 8 {
+                OpenError::WrongKey { key_id: key().id }
+            } else {
+                OpenError::Corrupt
+            };
+            assert_eq!(
+                open(&key(), ObjectKind::Batch, b"log 7", &bad, 5),
+                Err(expected),
+                "bit {bit}"
+            );
+        }
+        for end in 0..sealed().len() {
+            let expected = if end < SEAL_OVERHEAD {
+                OpenError::Truncated
+            } else {
+                OpenError::Corrupt
+            };
+            assert_eq!(
+                open(&key(), ObjectKind::Batch, b"log 7", &sealed()[..end], 5),
+                Err(expected),
+                "cut at {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_objects_are_alike() {
+        let mut rng = rng(2);
+        let mut make = || seal(&key(), ObjectKind::Batch, b"", b"same", &mut rng);
+        let (one, two) = (make(), make());
+        assert!(
+            one.chunks(16)
+                .all(|part| !two.windows(16).any(|window| window == part))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(plain: Vec<u8>, aad: Vec<u8>, seed: u64) {
+            let bytes = seal(&key(), ObjectKind::StatePage, &aad, &plain, &mut rng(seed));
+            prop_assert_eq!(open(&key(), ObjectKind::StatePage, &aad, &bytes, plain.len()), Ok(plain));
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>, max in 0usize..100) {
+            let _ = open(&key(), ObjectKind::Batch, b"", &bytes, max);
+        }
+    }
+}

@@ -214,3 +214,86 @@ impl EpochKey {
         &self.key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rng;
+
+    #[test]
+    fn two_devices_agree_without_talking() {
+        let mesh = MeshSecret::random(&mut rng(1));
+        let copy = MeshSecret::from_bytes(*mesh.expose());
+        assert_eq!(mesh.space_id("docs"), copy.space_id("docs"));
+        let (ours, theirs) = (
+            mesh.space_secret(&mesh.space_id("docs")),
+            copy.space_secret(&copy.space_id("docs")),
+        );
+        assert_eq!(
+            ours.item_id(&ItemId::ROOT, "a.txt"),
+            theirs.item_id(&ItemId::ROOT, "a.txt")
+        );
+        assert_eq!(mesh.discovery_tag(b"nonce"), copy.discovery_tag(b"nonce"));
+    }
+
+    #[test]
+    fn names_do_not_meet_across_spaces_meshes_or_purposes() {
+        let (mesh, other) = (
+            MeshSecret::from_bytes([1; 32]),
+            MeshSecret::from_bytes([2; 32]),
+        );
+        assert_ne!(mesh.space_id("docs"), other.space_id("docs"));
+        assert_ne!(mesh.space_id("docs"), mesh.space_id("docs2"));
+        let docs = mesh.space_secret(&mesh.space_id("docs"));
+        let music = mesh.space_secret(&mesh.space_id("music"));
+        assert_ne!(docs.content_hash(b"x"), music.content_hash(b"x"));
+        assert_ne!(docs.cut_seed(), music.cut_seed());
+        assert_ne!(docs.cut_seed(), docs.fingerprint_key());
+        assert_ne!(
+            docs.item_id(&ItemId::ROOT, "a"),
+            docs.item_id(&docs.item_id(&ItemId::ROOT, "a"), "a")
+        );
+        let (device, life) = (
+            DeviceId::from_bytes([3; 16]),
+            Incarnation::from_bytes([4; 8]),
+        );
+        assert_ne!(
+            docs.writer_tag(&device, &life),
+            music.writer_tag(&device, &life)
+        );
+        assert_ne!(
+            docs.writer_tag(&device, &life),
+            docs.writer_tag(&device, &Incarnation::from_bytes([5; 8]))
+        );
+    }
+
+    #[test]
+    fn content_in_pieces_and_as_one_chunk() {
+        let docs = SpaceSecret::from_bytes([7; 32]);
+        let mut hasher = docs.content_hasher();
+        hasher.update(b"he");
+        hasher.update(b"llo");
+        assert_eq!(hasher.finalize(), docs.content_hash(b"hello"));
+        assert_eq!(
+            docs.chunk_id(b"hello").as_bytes(),
+            docs.content_hash(b"hello").as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_commitment_is_to_key_and_name() {
+        let key = EpochKey::random(&mut rng(3));
+        assert_eq!(
+            key.commitment(),
+            EpochKey::from_parts(key.id, *key.expose()).commitment()
+        );
+        assert_ne!(
+            key.commitment(),
+            EpochKey::from_parts(key.id, [0; 32]).commitment()
+        );
+        assert_ne!(
+            key.commitment(),
+            EpochKey::from_parts(KeyId::from_bytes([0; 16]), *key.expose()).commitment()
+        );
+    }
+}

@@ -49,3 +49,17 @@ pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
     data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()
 }
+
+/// The points of order 1, 2, 4 and 8 on Curve25519 and its twist, with the encodings above the prime, sign bit clear.
+pub(crate) fn low_order() -> [[u8; 32]; 7] {
+    [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ]
+    .map(|hex| unhex(hex).try_into().unwrap())
+}

@@ -46,8 +46,16 @@ pub(super) struct Psk {
 impl Psk {
     /// `HKDF-SHA256(salt = label, ticket's secret, label ‖ session)`.
     pub(super) fn from_ticket(secret: &Secret<32>, session: &[u8; 16]) -> Self {
-        let key = derive(Label::PAIR_SALT.as_bytes(), secret.expose(), Label::PAIR_PSK_TICKET, &[session]);
-        Self { path: Path::Ticket, key }
+        let key = derive(
+            Label::PAIR_SALT.as_bytes(),
+            secret.expose(),
+            Label::PAIR_PSK_TICKET,
+            &[session],
+        );
+        Self {
+            path: Path::Ticket,
+            key,
+        }
     }
 }
 
@@ -79,15 +87,31 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn initiator(psk: &Psk, context: &Context<'_>, keys: &DeviceKeys, rng: StdRng) -> Result<Self, PairError> {
+    pub(super) fn initiator(
+        psk: &Psk,
+        context: &Context<'_>,
+        keys: &DeviceKeys,
+        rng: StdRng,
+    ) -> Result<Self, PairError> {
         Self::build(psk, context, keys, rng, true)
     }
 
-    pub(super) fn responder(psk: &Psk, context: &Context<'_>, keys: &DeviceKeys, rng: StdRng) -> Result<Self, PairError> {
+    pub(super) fn responder(
+        psk: &Psk,
+        context: &Context<'_>,
+        keys: &DeviceKeys,
+        rng: StdRng,
+    ) -> Result<Self, PairError> {
         Self::build(psk, context, keys, rng, false)
     }
 
-    fn build(psk: &Psk, context: &Context<'_>, keys: &DeviceKeys, rng: StdRng, initiator: bool) -> Result<Self, PairError> {
+    fn build(
+        psk: &Psk,
+        context: &Context<'_>,
+        keys: &DeviceKeys,
+        rng: StdRng,
+        initiator: bool,
+    ) -> Result<Self, PairError> {
         let prologue = context.prologue(psk.path);
         let secret = keys.noise_secret();
         let params = PATTERN.parse().map_err(|_| PairError::Internal)?;
@@ -96,15 +120,27 @@ impl Handshake {
             .psk(0, psk.key.expose())
             .and_then(|builder| builder.prologue(&prologue))
             .and_then(|builder| builder.local_private_key(secret.expose()))
-            .and_then(|builder| if initiator { builder.build_initiator() } else { builder.build_responder() })
+            .and_then(|builder| {
+                if initiator {
+                    builder.build_initiator()
+                } else {
+                    builder.build_responder()
+                }
+            })
             .map_err(|_| PairError::Internal)?;
-        Ok(Self { noise, own_static: keys.public().noise })
+        Ok(Self {
+            noise,
+            own_static: keys.public().noise,
+        })
     }
 
     /// The next handshake message, without payload.
     pub(super) fn write(&mut self) -> Result<Vec<u8>, PairError> {
         let mut out = vec![0; 128];
-        let length = self.noise.write_message(&[], &mut out).map_err(|_| PairError::Internal)?;
+        let length = self
+            .noise
+            .write_message(&[], &mut out)
+            .map_err(|_| PairError::Internal)?;
         out.truncate(length);
         Ok(out)
     }
@@ -139,8 +175,15 @@ impl Handshake {
     }
 
     pub(super) fn finish(self) -> Result<Channel, PairError> {
-        let hash = self.noise.get_handshake_hash().try_into().map_err(|_| PairError::Internal)?;
-        let noise = self.noise.into_transport_mode().map_err(|_| PairError::Internal)?;
+        let hash = self
+            .noise
+            .get_handshake_hash()
+            .try_into()
+            .map_err(|_| PairError::Internal)?;
+        let noise = self
+            .noise
+            .into_transport_mode()
+            .map_err(|_| PairError::Internal)?;
         Ok(Channel { noise, hash })
     }
 }
@@ -159,14 +202,23 @@ impl Channel {
 
     pub(super) fn write(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, PairError> {
         let mut out = vec![0; plaintext.len() + TAG];
-        let length = self.noise.write_message(plaintext, &mut out).map_err(|_| PairError::TooLarge)?;
+        let length = self
+            .noise
+            .write_message(plaintext, &mut out)
+            .map_err(|_| PairError::TooLarge)?;
         out.truncate(length);
         Ok(out)
     }
 
-    pub(super) fn read(&mut self, message: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, PairError> {
+    pub(super) fn read(
+        &mut self,
+        message: &[u8],
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, PairError> {
         let mut out = zeroize::Zeroizing::new(vec![0; message.len()]);
-        let length = self.noise.read_message(message, &mut out).map_err(|_| PairError::NotAuthentic)?;
+        let length = self
+            .noise
+            .read_message(message, &mut out)
+            .map_err(|_| PairError::NotAuthentic)?;
         out.truncate(length);
         Ok(out)
     }
@@ -185,7 +237,9 @@ struct Resolver(Cell<Option<StdRng>>);
 impl CryptoResolver for Resolver {
     /// Given once: two generators with one state would repeat themselves.
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        self.0.take().map(|rng| Box::new(Forked(rng)) as Box<dyn Random>)
+        self.0
+            .take()
+            .map(|rng| Box::new(Forked(rng)) as Box<dyn Random>)
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {

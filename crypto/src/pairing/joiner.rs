@@ -36,9 +36,18 @@ pub struct Joiner {
 
 enum State {
     Handshake(Handshake),
-    SponsorNonce { channel: Channel, nonce: [u8; 32] },
-    Enroll { channel: Channel, gathered: Gathered },
-    Agree { channel: Channel, registry: [u8; 32] },
+    SponsorNonce {
+        channel: Channel,
+        nonce: [u8; 32],
+    },
+    Enroll {
+        channel: Channel,
+        gathered: Gathered,
+    },
+    Agree {
+        channel: Channel,
+        registry: [u8; 32],
+    },
     Dead,
 }
 
@@ -61,11 +70,18 @@ impl Joiner {
         if ticket.noise == keys.public().noise {
             return Err(PairError::OwnKey);
         }
-        let hello = PairHello { path: Path::Ticket, session: ticket.session, transport: *transport_public };
+        let hello = PairHello {
+            path: Path::Ticket,
+            session: ticket.session,
+            transport: *transport_public,
+        };
         let first = hello.to_bytes();
         let psk = Psk::from_ticket(&ticket.secret, &ticket.session);
-        let context =
-            Context { joiner_transport: transport_public, sponsor_transport: &ticket.transport, before: &first };
+        let context = Context {
+            joiner_transport: transport_public,
+            sponsor_transport: &ticket.transport,
+            before: &first,
+        };
         let mut handshake = Handshake::initiator(&psk, &context, keys, fork(rng))?;
         let message = [&first[..], &handshake.write()?].concat();
         let joiner = Self {
@@ -81,7 +97,11 @@ impl Joiner {
     }
 
     /// Takes the sponsor's next message.
-    pub fn handle<R: CryptoRng + ?Sized>(&mut self, message: &[u8], rng: &mut R) -> Result<Vec<JoinerOutput>, PairError> {
+    pub fn handle<R: CryptoRng + ?Sized>(
+        &mut self,
+        message: &[u8],
+        rng: &mut R,
+    ) -> Result<Vec<JoinerOutput>, PairError> {
         match std::mem::replace(&mut self.state, State::Dead) {
             State::Handshake(handshake) => self.handle_handshake(handshake, message, rng),
             State::SponsorNonce { channel, nonce } => self.handle_nonce(channel, nonce, message),
@@ -94,7 +114,10 @@ impl Joiner {
     /// The receipt to send, after the enrolment has been committed. The machine ends with it.
     pub fn accept(&mut self) -> Result<Vec<u8>, PairError> {
         match std::mem::replace(&mut self.state, State::Dead) {
-            State::Agree { mut channel, registry } => {
+            State::Agree {
+                mut channel,
+                registry,
+            } => {
                 let receipt = message::enrolled(&self.keys, channel.hash(), &registry);
                 channel.write(&receipt)
             }
@@ -127,13 +150,24 @@ impl Joiner {
     }
 
     /// E2: reveals the nonce and shows the words.
-    fn handle_nonce(&mut self, mut channel: Channel, nonce: [u8; 32], message: &[u8]) -> Result<Vec<JoinerOutput>, PairError> {
+    fn handle_nonce(
+        &mut self,
+        mut channel: Channel,
+        nonce: [u8; 32],
+        message: &[u8],
+    ) -> Result<Vec<JoinerOutput>, PairError> {
         check_early(message)?;
         let sponsor = message::read_nonce_sponsor(&channel.read(message)?)?;
         let reveal = channel.write(&message::nonce_joiner(&nonce))?;
         let [first, second, _] = words::words(channel.hash(), &sponsor, &nonce);
-        self.state = State::Enroll { channel, gathered: Gathered::default() };
-        Ok(vec![JoinerOutput::Send(reveal), JoinerOutput::Words([first.to_owned(), second.to_owned()])])
+        self.state = State::Enroll {
+            channel,
+            gathered: Gathered::default(),
+        };
+        Ok(vec![
+            JoinerOutput::Send(reveal),
+            JoinerOutput::Words([first.to_owned(), second.to_owned()]),
+        ])
     }
 
     /// E4, piece by piece.
@@ -151,7 +185,10 @@ impl Joiner {
             return Ok(Vec::new());
         };
         let registry = self.check(&enrollment)?;
-        self.state = State::Agree { channel, registry: registry.digest() };
+        self.state = State::Agree {
+            channel,
+            registry: registry.digest(),
+        };
         Ok(vec![JoinerOutput::Enrollment(enrollment)])
     }
 
@@ -160,11 +197,18 @@ impl Joiner {
         let registry = enrollment.registry(&self.mesh_id)?;
         let view = registry.view();
         let device_id = self.keys.device_id();
-        if view.devices.get(&device_id).is_none_or(|entry| entry.public != self.keys.public()) {
+        if view
+            .devices
+            .get(&device_id)
+            .is_none_or(|entry| entry.public != self.keys.public())
+        {
             return Err(PairError::NotAdmitted);
         }
         for (space, epochs) in &view.epochs {
-            for epoch in epochs.iter().filter(|epoch| epoch.grants.contains_key(&device_id)) {
+            for epoch in epochs
+                .iter()
+                .filter(|epoch| epoch.grants.contains_key(&device_id))
+            {
                 open_grant(&self.keys, space, epoch).map_err(PairError::BadGrant)?;
             }
         }
@@ -172,7 +216,12 @@ impl Joiner {
     }
 
     fn request(&self, commit: [u8; 32]) -> JoinRequest {
-        JoinRequest { name: self.name.clone(), platform: self.platform.clone(), card: self.keys.card(), commit }
+        JoinRequest {
+            name: self.name.clone(),
+            platform: self.platform.clone(),
+            card: self.keys.card(),
+            commit,
+        }
     }
 }
 
@@ -183,5 +232,9 @@ impl std::fmt::Debug for Joiner {
 }
 
 fn check_early(message: &[u8]) -> Result<(), PairError> {
-    if message.len() > MAX_EARLY_MESSAGE { Err(PairError::TooLarge) } else { Ok(()) }
+    if message.len() > MAX_EARLY_MESSAGE {
+        Err(PairError::TooLarge)
+    } else {
+        Ok(())
+    }
 }

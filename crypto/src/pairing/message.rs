@@ -56,7 +56,9 @@ impl PairHello {
 
     /// Splits the first message into P1 and what follows it.
     pub(super) fn parse(message: &[u8]) -> Result<(Self, &[u8; P1_LEN], &[u8]), PairError> {
-        let (bytes, rest) = message.split_first_chunk::<P1_LEN>().ok_or(PairError::Malformed)?;
+        let (bytes, rest) = message
+            .split_first_chunk::<P1_LEN>()
+            .ok_or(PairError::Malformed)?;
         if bytes[0] != 0 || bytes[1] != 1 {
             return Err(PairError::UnsupportedVersion);
         }
@@ -127,9 +129,15 @@ impl JoinRequest {
         let signed = [&hash[..], &join.request].concat();
         let public = &request.card.public;
         request.card.verify().map_err(|_| PairError::BadSignature)?;
-        verify(&public.sign, Label::SIGN_JOIN, &signed, &join.signature).map_err(|_| PairError::BadSignature)?;
-        verify(&public.transport, Label::SIGN_JOIN_TRANSPORT, &signed, &join.transport_signature)
+        verify(&public.sign, Label::SIGN_JOIN, &signed, &join.signature)
             .map_err(|_| PairError::BadSignature)?;
+        verify(
+            &public.transport,
+            Label::SIGN_JOIN_TRANSPORT,
+            &signed,
+            &join.transport_signature,
+        )
+        .map_err(|_| PairError::BadSignature)?;
         Ok(request)
     }
 }
@@ -151,12 +159,24 @@ pub struct Enrollment {
 impl Enrollment {
     /// The registry its statements make, if it is that of `mesh_id` and every single one is accepted.
     pub fn registry(&self, mesh_id: &MeshId) -> Result<Registry, PairError> {
-        let start = |bytes: &Vec<u8>| Registry::new(bytes).ok().filter(|registry| registry.view().mesh_id == *mesh_id);
-        let mut registry = self.statements.iter().find_map(start).ok_or(PairError::WrongMesh)?;
+        let start = |bytes: &Vec<u8>| {
+            Registry::new(bytes)
+                .ok()
+                .filter(|registry| registry.view().mesh_id == *mesh_id)
+        };
+        let mut registry = self
+            .statements
+            .iter()
+            .find_map(start)
+            .ok_or(PairError::WrongMesh)?;
         for bytes in &self.statements {
             registry.insert(bytes).map_err(PairError::Statement)?;
         }
-        if self.statements.iter().any(|bytes| registry.get(&StatementHash::of(bytes)).is_none()) {
+        if self
+            .statements
+            .iter()
+            .any(|bytes| registry.get(&StatementHash::of(bytes)).is_none())
+        {
             return Err(PairError::Unentitled);
         }
         Ok(registry)
@@ -179,16 +199,27 @@ impl Enrollment {
     }
 }
 
-fn encode_secret<C, W: Write>(secret: &MeshSecret, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+fn encode_secret<C, W: Write>(
+    secret: &MeshSecret,
+    e: &mut Encoder<W>,
+    _: &mut C,
+) -> Result<(), encode::Error<W::Error>> {
     e.bytes(secret.expose())?.ok()
 }
 
 fn decode_secret<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<MeshSecret, decode::Error> {
-    let bytes = d.bytes()?.try_into().map_err(|_| decode::Error::message("length of the mesh secret"))?;
+    let bytes = d
+        .bytes()?
+        .try_into()
+        .map_err(|_| decode::Error::message("length of the mesh secret"))?;
     Ok(MeshSecret::from_bytes(bytes))
 }
 
-fn encode_all<C, W: Write>(items: &[Vec<u8>], e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+fn encode_all<C, W: Write>(
+    items: &[Vec<u8>],
+    e: &mut Encoder<W>,
+    _: &mut C,
+) -> Result<(), encode::Error<W::Error>> {
     e.array(items.len() as u64)?;
     for item in items {
         e.bytes(item)?;
@@ -206,7 +237,9 @@ fn decode_keyslots<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Vec<u8>>, de
 
 /// A CBOR array of at most `max` byte strings.
 fn decode_all(d: &mut Decoder<'_>, max: usize) -> Result<Vec<Vec<u8>>, decode::Error> {
-    let length = d.array()?.ok_or_else(|| decode::Error::message("an array without length"))?;
+    let length = d
+        .array()?
+        .ok_or_else(|| decode::Error::message("an array without length"))?;
     if length > max as u64 {
         return Err(decode::Error::message("too many items"));
     }
@@ -220,7 +253,9 @@ pub(super) struct Gathered(Zeroizing<Vec<u8>>);
 impl Gathered {
     /// Takes the next piece; the enrolment once it was the last.
     pub(super) fn push(&mut self, plaintext: &[u8]) -> Result<Option<Enrollment>, PairError> {
-        let (&more, piece) = expect(ENROLL, plaintext)?.split_first().ok_or(PairError::Malformed)?;
+        let (&more, piece) = expect(ENROLL, plaintext)?
+            .split_first()
+            .ok_or(PairError::Malformed)?;
         if self.0.len() + piece.len() > MAX_ENROLLMENT {
             return Err(PairError::TooLarge);
         }
@@ -236,7 +271,8 @@ impl Gathered {
     /// Grows by hand: a plain push would leave unwiped copies behind.
     fn append(&mut self, piece: &[u8]) {
         if self.0.len() + piece.len() > self.0.capacity() {
-            let mut larger = Vec::with_capacity((2 * (self.0.len() + piece.len())).min(MAX_ENROLLMENT));
+            let mut larger =
+                Vec::with_capacity((2 * (self.0.len() + piece.len())).min(MAX_ENROLLMENT));
             larger.extend_from_slice(&self.0);
             std::mem::replace(&mut *self.0, larger).zeroize();
         }
@@ -249,7 +285,9 @@ pub(super) fn nonce_sponsor(nonce: &[u8; 32]) -> Vec<u8> {
 }
 
 pub(super) fn read_nonce_sponsor(plaintext: &[u8]) -> Result<[u8; 32], PairError> {
-    expect(NONCE_SPONSOR, plaintext)?.try_into().map_err(|_| PairError::Malformed)
+    expect(NONCE_SPONSOR, plaintext)?
+        .try_into()
+        .map_err(|_| PairError::Malformed)
 }
 
 pub(super) fn nonce_joiner(nonce: &[u8; 32]) -> Vec<u8> {
@@ -257,7 +295,9 @@ pub(super) fn nonce_joiner(nonce: &[u8; 32]) -> Vec<u8> {
 }
 
 pub(super) fn read_nonce_joiner(plaintext: &[u8]) -> Result<[u8; 32], PairError> {
-    expect(NONCE_JOINER, plaintext)?.try_into().map_err(|_| PairError::Malformed)
+    expect(NONCE_JOINER, plaintext)?
+        .try_into()
+        .map_err(|_| PairError::Malformed)
 }
 
 /// E5: the joiner's signature over `handshake hash ‖ registry digest`.
@@ -272,8 +312,16 @@ pub(super) fn verify_enrolled(
     hash: &[u8; 32],
     registry: &[u8; 32],
 ) -> Result<(), PairError> {
-    let signature: [u8; 64] = expect(ENROLLED, plaintext)?.try_into().map_err(|_| PairError::Malformed)?;
-    verify(sign, Label::SIGN_ENROLLED, &[&hash[..], registry].concat(), &signature).map_err(|_| PairError::BadSignature)
+    let signature: [u8; 64] = expect(ENROLLED, plaintext)?
+        .try_into()
+        .map_err(|_| PairError::Malformed)?;
+    verify(
+        sign,
+        Label::SIGN_ENROLLED,
+        &[&hash[..], registry].concat(),
+        &signature,
+    )
+    .map_err(|_| PairError::BadSignature)
 }
 
 fn expect(kind: u8, plaintext: &[u8]) -> Result<&[u8], PairError> {
@@ -290,5 +338,9 @@ fn to_cbor<T: Encode<()>>(value: &T) -> Vec<u8> {
 fn from_cbor<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, PairError> {
     let mut decoder = Decoder::new(bytes);
     let value = decoder.decode().map_err(|_| PairError::Malformed)?;
-    if decoder.position() == bytes.len() { Ok(value) } else { Err(PairError::Malformed) }
+    if decoder.position() == bytes.len() {
+        Ok(value)
+    } else {
+        Err(PairError::Malformed)
+    }
 }

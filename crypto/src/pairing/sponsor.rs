@@ -66,12 +66,34 @@ pub struct Sponsor {
 
 enum State {
     Hello(StdRng),
-    Handshake { handshake: Handshake, transport: [u8; 32] },
-    Join { channel: Channel, transport: [u8; 32], noise: [u8; 32] },
-    JoinerNonce { channel: Channel, join: JoinRequest },
-    Words { channel: Channel, join: JoinRequest, words: [&'static str; 2], left: u8 },
-    Enroll { channel: Channel, join: JoinRequest },
-    Receipt { channel: Channel, join: JoinRequest, registry: [u8; 32] },
+    Handshake {
+        handshake: Handshake,
+        transport: [u8; 32],
+    },
+    Join {
+        channel: Channel,
+        transport: [u8; 32],
+        noise: [u8; 32],
+    },
+    JoinerNonce {
+        channel: Channel,
+        join: JoinRequest,
+    },
+    Words {
+        channel: Channel,
+        join: JoinRequest,
+        words: [&'static str; 2],
+        left: u8,
+    },
+    Enroll {
+        channel: Channel,
+        join: JoinRequest,
+    },
+    Receipt {
+        channel: Channel,
+        join: JoinRequest,
+        registry: [u8; 32],
+    },
     Dead,
 }
 
@@ -111,10 +133,21 @@ impl Sponsor {
         }
         match state {
             State::Hello(rng) => self.handle_hello(rng, message),
-            State::Handshake { handshake, transport } => self.handle_last(handshake, transport, message),
-            State::Join { channel, transport, noise } => self.handle_join(channel, transport, noise, message),
+            State::Handshake {
+                handshake,
+                transport,
+            } => self.handle_last(handshake, transport, message),
+            State::Join {
+                channel,
+                transport,
+                noise,
+            } => self.handle_join(channel, transport, noise, message),
             State::JoinerNonce { channel, join } => self.handle_nonce(channel, join, message),
-            State::Receipt { channel, join, registry } => handle_receipt(channel, &join, &registry, message),
+            State::Receipt {
+                channel,
+                join,
+                registry,
+            } => handle_receipt(channel, &join, &registry, message),
             State::Words { .. } | State::Enroll { .. } => Err(PairError::Unexpected),
             State::Dead => Err(PairError::Dead),
         }
@@ -123,14 +156,32 @@ impl Sponsor {
     /// Compares what the user typed. After [`WORD_TRIES`] wrong answers, or when no words were asked for, nothing is left.
     pub fn confirm_words(&mut self, typed: &str) -> Result<Vec<SponsorOutput>, WordsWrong> {
         match std::mem::replace(&mut self.state, State::Dead) {
-            State::Words { channel, join, words, .. } if words::typed_right(typed, &words) => {
-                self.state = State::Enroll { channel, join: join.clone() };
+            State::Words {
+                channel,
+                join,
+                words,
+                ..
+            } if words::typed_right(typed, &words) => {
+                self.state = State::Enroll {
+                    channel,
+                    join: join.clone(),
+                };
                 Ok(vec![SponsorOutput::NeedEnrollment { join }])
             }
-            State::Words { channel, join, words, left } => {
+            State::Words {
+                channel,
+                join,
+                words,
+                left,
+            } => {
                 let left = left - 1;
                 if left > 0 {
-                    self.state = State::Words { channel, join, words, left };
+                    self.state = State::Words {
+                        channel,
+                        join,
+                        words,
+                        left,
+                    };
                 }
                 Err(WordsWrong { left })
             }
@@ -149,33 +200,55 @@ impl Sponsor {
         };
         let registry = enrollment.registry(&self.mesh_id)?;
         let public = &join.card.public;
-        if registry.view().devices.get(&public.device_id()).is_none_or(|entry| entry.public != *public) {
+        if registry
+            .view()
+            .devices
+            .get(&public.device_id())
+            .is_none_or(|entry| entry.public != *public)
+        {
             return Err(PairError::NotAdmitted);
         }
         let messages = enrollment.seal(&mut channel)?;
-        self.state = State::Receipt { channel, join, registry: registry.digest() };
+        self.state = State::Receipt {
+            channel,
+            join,
+            registry: registry.digest(),
+        };
         Ok(messages)
     }
 
     /// P1 and N1: refuses before any secret is used unless the joiner has the shared key.
-    fn handle_hello(&mut self, rng: StdRng, message: &[u8]) -> Result<Vec<SponsorOutput>, PairError> {
+    fn handle_hello(
+        &mut self,
+        rng: StdRng,
+        message: &[u8],
+    ) -> Result<Vec<SponsorOutput>, PairError> {
         let (hello, before, first) = PairHello::parse(message)?;
         if hello.path != Path::Ticket || hello.session != self.session {
             return Err(PairError::OtherSession);
         }
-        if self.remote_transport.is_some_and(|proved| proved != hello.transport) {
+        if self
+            .remote_transport
+            .is_some_and(|proved| proved != hello.transport)
+        {
             return Err(PairError::TransportMismatch);
         }
         let own_transport = self.keys.public().transport;
         if hello.transport == own_transport {
             return Err(PairError::OwnKey);
         }
-        let context =
-            Context { joiner_transport: &hello.transport, sponsor_transport: &own_transport, before };
+        let context = Context {
+            joiner_transport: &hello.transport,
+            sponsor_transport: &own_transport,
+            before,
+        };
         let mut handshake = Handshake::responder(&self.psk, &context, &self.keys, rng)?;
         handshake.read(first, true)?;
         let answer = handshake.write()?;
-        self.state = State::Handshake { handshake, transport: hello.transport };
+        self.state = State::Handshake {
+            handshake,
+            transport: hello.transport,
+        };
         Ok(vec![SponsorOutput::Send(answer)])
     }
 
@@ -188,7 +261,11 @@ impl Sponsor {
     ) -> Result<Vec<SponsorOutput>, PairError> {
         handshake.read(message, false)?;
         let noise = handshake.remote_static()?;
-        self.state = State::Join { channel: handshake.finish()?, transport, noise };
+        self.state = State::Join {
+            channel: handshake.finish()?,
+            transport,
+            noise,
+        };
         Ok(Vec::new())
     }
 
@@ -209,23 +286,40 @@ impl Sponsor {
             return Err(PairError::TransportMismatch);
         }
         let nonce = channel.write(&message::nonce_sponsor(&self.nonce))?;
-        let joining = SponsorOutput::Joining { name: join.name.clone(), platform: join.platform.clone(), public };
+        let joining = SponsorOutput::Joining {
+            name: join.name.clone(),
+            platform: join.platform.clone(),
+            public,
+        };
         self.state = State::JoinerNonce { channel, join };
         Ok(vec![joining, SponsorOutput::Send(nonce)])
     }
 
     /// E3: the commitment must open, even if nobody looks at the words.
-    fn handle_nonce(&mut self, mut channel: Channel, join: JoinRequest, message: &[u8]) -> Result<Vec<SponsorOutput>, PairError> {
+    fn handle_nonce(
+        &mut self,
+        mut channel: Channel,
+        join: JoinRequest,
+        message: &[u8],
+    ) -> Result<Vec<SponsorOutput>, PairError> {
         let nonce = message::read_nonce_joiner(&channel.read(message)?)?;
         if !words::commit_matches(&join.commit, channel.hash(), &nonce) {
             return Err(PairError::CommitmentMismatch);
         }
         if self.trust_code {
-            self.state = State::Enroll { channel, join: join.clone() };
+            self.state = State::Enroll {
+                channel,
+                join: join.clone(),
+            };
             return Ok(vec![SponsorOutput::NeedEnrollment { join }]);
         }
         let [first, second, _] = words::words(channel.hash(), &self.nonce, &nonce);
-        self.state = State::Words { channel, join, words: [first, second], left: WORD_TRIES };
+        self.state = State::Words {
+            channel,
+            join,
+            words: [first, second],
+            left: WORD_TRIES,
+        };
         Ok(vec![SponsorOutput::AskWords])
     }
 }
@@ -240,7 +334,9 @@ fn handle_receipt(
     let public = &join.card.public;
     let hash = *channel.hash();
     message::verify_enrolled(&channel.read(message)?, &public.sign, &hash, registry)?;
-    Ok(vec![SponsorOutput::Done { device: public.device_id() }])
+    Ok(vec![SponsorOutput::Done {
+        device: public.device_id(),
+    }])
 }
 
 impl std::fmt::Debug for Sponsor {

@@ -68,11 +68,19 @@ impl Window {
     pub fn new<R: CryptoRng + ?Sized>(mesh_id: MeshId, rng: &mut R) -> Self {
         let mut session = [0; 16];
         rng.fill_bytes(&mut session);
-        Self { mesh_id, session, secret: Secret::random(rng) }
+        Self {
+            mesh_id,
+            session,
+            secret: Secret::random(rng),
+        }
     }
 
     /// The ticket to show.
-    pub fn ticket(&self, sponsor: &DevicePublic, hints: Vec<String>) -> Result<Ticket, TicketError> {
+    pub fn ticket(
+        &self,
+        sponsor: &DevicePublic,
+        hints: Vec<String>,
+    ) -> Result<Ticket, TicketError> {
         check_hints(&hints)?;
         Ok(Ticket {
             mesh_id: self.mesh_id,
@@ -130,10 +138,18 @@ impl Ticket {
         if text.len() > MAX_TEXT {
             return Err(TicketError::Damaged);
         }
-        let text: Zeroizing<String> =
-            Zeroizing::new(text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect());
+        let text: Zeroizing<String> = Zeroizing::new(
+            text.chars()
+                .filter(|c| !c.is_whitespace())
+                .map(|c| c.to_ascii_uppercase())
+                .collect(),
+        );
         let text = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
-        let bytes = Zeroizing::new(BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| TicketError::Damaged)?);
+        let bytes = Zeroizing::new(
+            BASE32_NOPAD
+                .decode(text.as_bytes())
+                .map_err(|_| TicketError::Damaged)?,
+        );
         let mut rest = bytes.as_slice();
         let [version] = take::<1>(&mut rest)?;
         if version != 0 {
@@ -150,12 +166,22 @@ impl Ticket {
         let [count] = take::<1>(&mut rest)?;
         for _ in 0..count {
             let [length] = take::<1>(&mut rest)?;
-            let (hint, tail) = rest.split_at_checked(usize::from(length)).ok_or(TicketError::Damaged)?;
+            let (hint, tail) = rest
+                .split_at_checked(usize::from(length))
+                .ok_or(TicketError::Damaged)?;
             rest = tail;
-            ticket.hints.push(str::from_utf8(hint).map_err(|_| TicketError::Damaged)?.to_owned());
+            ticket.hints.push(
+                str::from_utf8(hint)
+                    .map_err(|_| TicketError::Damaged)?
+                    .to_owned(),
+            );
             check_hints(&ticket.hints)?;
         }
-        if rest.is_empty() { Ok(ticket) } else { Err(TicketError::Damaged) }
+        if rest.is_empty() {
+            Ok(ticket)
+        } else {
+            Err(TicketError::Damaged)
+        }
     }
 }
 
@@ -166,7 +192,9 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], TicketError> {
 }
 
 fn check_hints(hints: &[String]) -> Result<(), TicketError> {
-    let fine = |hint: &String| !hint.is_empty() && hint.len() <= MAX_HINT && !hint.chars().any(char::is_control);
+    let fine = |hint: &String| {
+        !hint.is_empty() && hint.len() <= MAX_HINT && !hint.chars().any(char::is_control)
+    };
     if hints.len() > MAX_HINTS || !hints.iter().all(fine) {
         return Err(TicketError::Hints);
     }
@@ -182,13 +210,23 @@ mod tests {
     fn ticket() -> Ticket {
         let mut rng = rng(5);
         let window = Window::new(MeshId::from_bytes([7; 16]), &mut rng);
-        window.ticket(&keys(&mut rng).public(), vec!["192.168.1.20:4001".into(), "[fe80::1]:4001".into()]).unwrap()
+        window
+            .ticket(
+                &keys(&mut rng).public(),
+                vec!["192.168.1.20:4001".into(), "[fe80::1]:4001".into()],
+            )
+            .unwrap()
     }
 
     #[test]
     fn round_trip_as_people_paste() {
         let text = ticket().format().unwrap();
-        let pasted: String = text.to_lowercase().as_bytes().chunks(40).map(|line| format!("  {}\r\n", str::from_utf8(line).unwrap())).collect();
+        let pasted: String = text
+            .to_lowercase()
+            .as_bytes()
+            .chunks(40)
+            .map(|line| format!("  {}\r\n", str::from_utf8(line).unwrap()))
+            .collect();
         assert_eq!(Ticket::parse(&pasted), Ok(ticket()));
         assert!(!format!("{:?}", ticket()).contains(&format!("{:?}", ticket().secret.expose())));
     }
@@ -200,7 +238,10 @@ mod tests {
             assert!(Ticket::parse(&text[..end]).is_err(), "cut at {end}");
         }
         assert_eq!(Ticket::parse("mesh:pair"), Err(TicketError::NotATicket));
-        assert_eq!(Ticket::parse("MESH1:AE"), Err(TicketError::UnsupportedVersion(1)));
+        assert_eq!(
+            Ticket::parse("MESH1:AE"),
+            Err(TicketError::UnsupportedVersion(1))
+        );
     }
 
     #[test]

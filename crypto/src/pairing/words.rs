@@ -15,14 +15,22 @@ pub(super) fn commit(hash_of_handshake: &[u8; 32], nonce: &[u8; 32]) -> [u8; 32]
     hash(Label::PAIR_COMMIT, &[hash_of_handshake, nonce])
 }
 
-pub(super) fn commit_matches(commitment: &[u8; 32], hash_of_handshake: &[u8; 32], nonce: &[u8; 32]) -> bool {
+pub(super) fn commit_matches(
+    commitment: &[u8; 32],
+    hash_of_handshake: &[u8; 32],
+    nonce: &[u8; 32],
+) -> bool {
     commit(hash_of_handshake, nonce).ct_eq(commitment).into()
 }
 
 /// Three words of 11 bits each from `HKDF-SHA256(salt = handshake hash, nonce_A ‖ nonce_B, label)`.
 ///
 /// The first two are shown on the joiner and typed on the sponsor; the third is the code path's return word.
-pub(super) fn words(hash_of_handshake: &[u8; 32], nonce_sponsor: &[u8; 32], nonce_joiner: &[u8; 32]) -> [&'static str; 3] {
+pub(super) fn words(
+    hash_of_handshake: &[u8; 32],
+    nonce_sponsor: &[u8; 32],
+    nonce_joiner: &[u8; 32],
+) -> [&'static str; 3] {
     let ikm = [&nonce_sponsor[..], nonce_joiner].concat();
     let bits = derive(hash_of_handshake, &ikm, Label::PAIR_WORDS, &[]);
     let list = Language::English.word_list();
@@ -34,5 +42,8 @@ pub(super) fn words(hash_of_handshake: &[u8; 32], nonce_sponsor: &[u8; 32], nonc
 
 /// Whether `typed` is these two words, whatever its case and white space.
 pub(super) fn typed_right(typed: &str, words: &[&'static str; 2]) -> bool {
-    typed.split_whitespace().map(str::to_lowercase).eq(words.iter().copied())
+    typed
+        .split_whitespace()
+        .map(str::to_lowercase)
+        .eq(words.iter().copied())
 }
