@@ -67,7 +67,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn prologue(&self, path: Path) -> Vec<u8> {
+    pub(super) fn prologue(&self, path: Path) -> Vec<u8> {
         let before = Sha256::digest(self.before);
         [
             Label::PAIR_PROLOGUE.as_bytes(),

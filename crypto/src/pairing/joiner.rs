@@ -193,7 +193,7 @@ impl Joiner {
     }
 
     /// The ticket's mesh, every statement valid, this device in it with exactly its keys, every grant to it good.
-    fn check(&self, enrollment: &Enrollment) -> Result<Registry, PairError> {
+    pub(super) fn check(&self, enrollment: &Enrollment) -> Result<Registry, PairError> {
         let registry = enrollment.registry(&self.mesh_id)?;
         let view = registry.view();
         let device_id = self.keys.device_id();

@@ -1,1 +1,763 @@
+use super::*;
+use crate::ids::{DeviceId, MeshId, SpaceId};
+use crate::keys::DeviceKeys;
+use crate::master::MasterKey;
+use crate::registry::{self, By, JoinPath, Registry, SpaceKind};
+use crate::secret::Secret;
+use crate::space::{EpochKey, MeshSecret};
+use crate::testing::{keys, low_order, rng};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
 
+const DOCS: SpaceId = SpaceId::from_bytes([7; 16]);
+
+/// A laptop with a mesh of its own and an open window, and a phone outside.
+struct World {
+    rng: StdRng,
+    laptop: DeviceKeys,
+    phone: DeviceKeys,
+    registry: Registry,
+    docs: EpochKey,
+    window: Window,
+    ticket: Ticket,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = rng(seed);
+        let root = MasterKey::random(&mut rng).root(&[1; 16], 0);
+        let (laptop, phone) = (keys(&mut rng), keys(&mut rng));
+        let genesis = registry::genesis(&root, [1; 16], "home", 1).unwrap();
+        let mesh = genesis.mesh_id();
+        let mut set = Registry::new(genesis.bytes()).unwrap();
+        let docs = EpochKey::random(&mut rng);
+        let id = laptop.device_id();
+        for statement in [
+            registry::device(
+                By::Root(&root),
+                &mesh,
+                "laptop",
+                "linux",
+                &laptop.card(),
+                JoinPath::First,
+                1,
+            ),
+            registry::delegation(By::Root(&root), &mesh, id, true, 1),
+            registry::space(&laptop, &mesh, DOCS, "docs", SpaceKind::Folder, 1),
+            registry::epoch(&laptop, &mesh, DOCS, 0, &docs, 1),
+        ] {
+            set.insert(statement.unwrap().bytes()).unwrap();
+        }
+        let window = Window::new(mesh, &mut rng);
+        let ticket = window
+            .ticket(&laptop.public(), vec!["192.168.1.20:4001".into()])
+            .unwrap();
+        let ticket = Ticket::parse(&ticket.format().unwrap()).unwrap();
+        Self {
+            rng,
+            laptop,
+            phone,
+            registry: set,
+            docs,
+            window,
+            ticket,
+        }
+    }
+
+    fn mesh(&self) -> MeshId {
+        self.window.mesh_id
+    }
+
+    fn joiner(&mut self) -> (Joiner, Vec<u8>) {
+        self.joiner_with(&self.ticket.clone())
+    }
+
+    fn joiner_with(&mut self, ticket: &Ticket) -> (Joiner, Vec<u8>) {
+        let transport = self.phone.public().transport;
+        Joiner::new(
+            ticket,
+            &self.phone,
+            "phone",
+            "android",
+            &transport,
+            &mut self.rng,
+        )
+        .unwrap()
+    }
+
+    fn sponsor(&mut self, trust_code: bool) -> Sponsor {
+        let proved = Some(self.phone.public().transport);
+        Sponsor::new(
+            &self.window,
+            &self.laptop,
+            proved,
+            trust_code,
+            &mut self.rng,
+        )
+    }
+
+    /// What the laptop signs for this joiner.
+    fn enrollment(&mut self, join: &JoinRequest) -> Enrollment {
+        let mut set = self.registry.clone();
+        let (by, mesh) = (By::Device(&self.laptop), self.mesh());
+        let device = registry::device(
+            by,
+            &mesh,
+            &join.name,
+            &join.platform,
+            &join.card,
+            JoinPath::Ticket,
+            2,
+        )
+        .unwrap();
+        set.insert(device.bytes()).unwrap();
+        let id = join.card.public.device_id();
+        let grant = registry::grants(
+            &self.laptop,
+            set.view(),
+            &DOCS,
+            &self.docs,
+            &[id],
+            2,
+            &mut self.rng,
+        )
+        .unwrap();
+        set.insert(grant.bytes()).unwrap();
+        Enrollment {
+            mesh_secret: MeshSecret::from_bytes([4; 32]),
+            statements: set
+                .statements()
+                .map(|statement| statement.bytes().to_vec())
+                .collect(),
+            keyslots: vec![vec![5; 190]],
+        }
+    }
+}
+
+/// What has happened at both ends after a run.
+#[derive(Default, Debug)]
+struct Outcome {
+    joiner: Option<PairError>,
+    sponsor: Option<PairError>,
+    enrolled: Option<Enrollment>,
+    done: Option<DeviceId>,
+    needed: bool,
+}
+
+/// Carries messages between both until nothing moves or one fails. `tamper` sees every message with its number and may replace
+/// it by any messages; the user types the words shown, agrees, and nothing else goes wrong.
+fn run(
+    world: &mut World,
+    trust_code: bool,
+    mut tamper: impl FnMut(usize, Vec<u8>) -> Vec<Vec<u8>>,
+) -> Outcome {
+    let mut sponsor = world.sponsor(trust_code);
+    let (mut joiner, first) = world.joiner();
+    let mut outcome = Outcome::default();
+    let (mut to_sponsor, mut to_joiner) = (vec![first], Vec::new());
+    let (mut shown, mut number) = (None, 0);
+    let mut asked = false;
+    while !(to_sponsor.is_empty() && to_joiner.is_empty()) {
+        let mut answers = Vec::new();
+        for message in std::mem::take(&mut to_sponsor) {
+            number += 1;
+            for message in tamper(number - 1, message) {
+                match sponsor.handle(&message) {
+                    Ok(outputs) => answers.extend(outputs),
+                    Err(e) => outcome.sponsor = Some(e),
+                }
+            }
+        }
+        if outcome.sponsor.is_some() {
+            return outcome;
+        }
+        while let Some(answer) = (!answers.is_empty()).then(|| answers.remove(0)) {
+            match answer {
+                SponsorOutput::Send(message) => to_joiner.push(message),
+                SponsorOutput::AskWords => asked = true,
+                SponsorOutput::NeedEnrollment { join } => {
+                    outcome.needed = true;
+                    let enrollment = world.enrollment(&join);
+                    to_joiner.extend(sponsor.enroll(enrollment).unwrap());
+                }
+                SponsorOutput::Done { device } => outcome.done = Some(device),
+                SponsorOutput::Joining { .. } => {}
+            }
+        }
+        for message in std::mem::take(&mut to_joiner) {
+            number += 1;
+            for message in tamper(number - 1, message) {
+                match joiner.handle(&message, &mut world.rng) {
+                    Ok(outputs) => {
+                        for output in outputs {
+                            match output {
+                                JoinerOutput::Send(message) => to_sponsor.push(message),
+                                JoinerOutput::Words(words) => shown = Some(words),
+                                JoinerOutput::Enrollment(enrollment) => {
+                                    outcome.enrolled = Some(enrollment);
+                                    to_sponsor.push(joiner.accept().unwrap());
+                                }
+                            }
+                        }
+                    }
+                    Err(e) => outcome.joiner = Some(e),
+                }
+            }
+        }
+        if outcome.joiner.is_some() {
+            return outcome;
+        }
+        if asked && to_sponsor.is_empty() {
+            asked = false;
+            let typed = shown.clone().unwrap().join("  ").to_uppercase();
+            let SponsorOutput::NeedEnrollment { join } =
+                sponsor.confirm_words(&typed).unwrap().remove(0)
+            else {
+                panic!()
+            };
+            outcome.needed = true;
+            let enrollment = world.enrollment(&join);
+            to_joiner.extend(sponsor.enroll(enrollment).unwrap());
+        }
+    }
+    outcome
+}
+
+/// Messages of an honest run, in order: P1+N1, N2, N3, E1, E2, E3, E4, E5.
+const MESSAGES: usize = 8;
+
+#[test]
+fn a_phone_joins() {
+    for trust_code in [false, true] {
+        let mut world = World::new(1);
+        let mut lengths = Vec::new();
+        let outcome = run(&mut world, trust_code, |_, message| {
+            lengths.push(message.len());
+            vec![message]
+        });
+        assert_eq!((outcome.joiner, outcome.sponsor), (None, None));
+        assert_eq!(outcome.done, Some(world.phone.device_id()));
+        assert_eq!(lengths.len(), MESSAGES);
+        assert_eq!(lengths[..3], [51 + 48, 96, 64]);
+        let enrollment = outcome.enrolled.unwrap();
+        let set = enrollment.registry(&world.mesh()).unwrap();
+        assert_eq!(set.view().devices[&world.phone.device_id()].name, "phone");
+        let epoch = set.view().current_epoch(&DOCS).unwrap();
+        assert_eq!(
+            registry::open_grant(&world.phone, &DOCS, epoch),
+            Ok(world.docs.clone())
+        );
+        assert_eq!(enrollment.mesh_secret, MeshSecret::from_bytes([4; 32]));
+    }
+}
+
+#[test]
+fn a_wrong_secret_ends_both_before_any_key_is_shown() {
+    let mut world = World::new(2);
+    let wrong = Ticket {
+        secret: Secret::new([0; 32]),
+        ..world.ticket.clone()
+    };
+    let (_, first) = world.joiner_with(&wrong);
+    let mut sponsor = world.sponsor(true);
+    assert_eq!(sponsor.handle(&first), Err(PairError::WrongSecret));
+    let (_, honest) = world.joiner();
+    assert_eq!(sponsor.handle(&honest), Err(PairError::Dead));
+}
+
+#[test]
+fn another_windows_ticket_is_refused() {
+    let mut world = World::new(3);
+    let old = Ticket {
+        session: [0; 16],
+        ..world.ticket.clone()
+    };
+    let (_, first) = world.joiner_with(&old);
+    assert_eq!(
+        world.sponsor(true).handle(&first),
+        Err(PairError::OtherSession)
+    );
+}
+
+/// Each message of an honest run in turn: dropped ones simply stall, everything else ends the pairing; nobody is ever enrolled
+/// who was not, and no admission is signed before the words.
+#[test]
+fn every_message_cut_repeated_flipped_or_swapped() {
+    for target in 0..MESSAGES {
+        let cut = run(&mut World::new(4), false, |n, mut message| {
+            if n == target {
+                message.pop();
+            }
+            vec![message]
+        });
+        let empty = run(&mut World::new(4), false, |n, m| {
+            vec![if n == target { vec![] } else { m }]
+        });
+        let longer = run(&mut World::new(4), false, |n, mut message| {
+            if n == target {
+                message.push(0);
+            }
+            vec![message]
+        });
+        let mut earlier = Vec::new();
+        let replaced = run(&mut World::new(4), false, |n, message| {
+            earlier.push(message.clone());
+            vec![if n == target {
+                earlier[(n + MESSAGES - 1) % MESSAGES % (n + 1)].clone()
+            } else {
+                message
+            }]
+        });
+        for (what, outcome) in [("cut", cut), ("emptied", empty), ("extended", longer)] {
+            assert!(
+                outcome.joiner.is_some() || outcome.sponsor.is_some(),
+                "{what} {target}: {outcome:?}"
+            );
+            assert_eq!(outcome.done, None, "{what} {target}");
+            assert!(
+                outcome.enrolled.is_none() || target == MESSAGES - 1,
+                "{what} {target}"
+            );
+            assert!(!outcome.needed || target >= 6, "{what} {target}");
+        }
+        if target > 0 {
+            assert!(replaced.done.is_none(), "replaced {target}: {replaced:?}");
+        }
+        let twice = run(&mut World::new(4), false, |n, m| {
+            if n == target {
+                vec![m.clone(), m]
+            } else {
+                vec![m]
+            }
+        });
+        // A repeated receipt finds the sponsor finished; every other repetition ends the pairing.
+        assert!(
+            twice.joiner.is_some() || twice.sponsor.is_some(),
+            "repeated {target}: {twice:?}"
+        );
+        let dropped = run(&mut World::new(4), false, |n, m| {
+            if n == target { vec![] } else { vec![m] }
+        });
+        assert_eq!(dropped.done, None, "dropped {target}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_ends_the_pairing() {
+    let mut lengths = Vec::new();
+    run(&mut World::new(5), true, |_, m| {
+        lengths.push(m.len());
+        vec![m]
+    });
+    for (target, length) in lengths.into_iter().enumerate() {
+        // Each byte of the short ones, some of the long ones.
+        for byte in (0..length).step_by(1 + length / 40) {
+            let outcome = run(&mut World::new(5), true, |n, mut message| {
+                if n == target {
+                    message[byte] ^= 1 << (byte % 8);
+                }
+                vec![message]
+            });
+            assert!(
+                outcome.joiner.is_some() || outcome.sponsor.is_some(),
+                "message {target} byte {byte}: {outcome:?}"
+            );
+            assert_eq!(outcome.done, None);
+        }
+    }
+}
+
+#[test]
+fn join_and_reveal_out_of_order() {
+    // N3 and E1 travel together; swapped, the channel does not exist yet.
+    let mut held = None;
+    let swapped = run(&mut World::new(6), false, |n, m| match n {
+        2 => {
+            held = Some(m);
+            vec![]
+        }
+        3 => vec![m, held.take().unwrap()],
+        _ => vec![m],
+    });
+    assert!(
+        matches!(
+            swapped.sponsor,
+            Some(PairError::WrongSecret | PairError::Dead)
+        ),
+        "{swapped:?}"
+    );
+}
+
+#[test]
+fn wrong_words_twice() {
+    let mut world = World::new(7);
+    let (mut joiner, first) = world.joiner();
+    let mut sponsor = world.sponsor(false);
+    let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
+    assert_eq!(
+        sponsor.confirm_words("abandon abandon"),
+        Err(WordsWrong { left: 1 })
+    );
+    assert_eq!(
+        sponsor.confirm_words(&words[0]),
+        Err(WordsWrong { left: 0 })
+    );
+    assert_eq!(
+        sponsor.confirm_words(&words.join(" ")),
+        Err(WordsWrong { left: 0 }),
+        "dead, even for the right ones"
+    );
+    assert_eq!(sponsor.handle(&[0; 32]), Err(PairError::Dead));
+}
+
+#[test]
+fn right_words_at_the_second_try() {
+    let mut world = World::new(8);
+    let (mut joiner, first) = world.joiner();
+    let mut sponsor = world.sponsor(false);
+    let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
+    assert_eq!(
+        sponsor.confirm_words("table river"),
+        Err(WordsWrong { left: 1 })
+    );
+    let outputs = sponsor
+        .confirm_words(&format!("  {}\t{} \n", words[0].to_uppercase(), words[1]))
+        .unwrap();
+    assert!(matches!(
+        outputs[..],
+        [SponsorOutput::NeedEnrollment { .. }]
+    ));
+}
+
+/// Runs up to the question for the words; returns those shown on the joiner.
+fn to_words(
+    world: &mut World,
+    joiner: &mut Joiner,
+    sponsor: &mut Sponsor,
+    first: Vec<u8>,
+) -> [String; 2] {
+    let mut to_sponsor = vec![first];
+    let mut shown = None;
+    while let Some(message) = (!to_sponsor.is_empty()).then(|| to_sponsor.remove(0)) {
+        for output in sponsor.handle(&message).unwrap() {
+            match output {
+                SponsorOutput::Send(answer) => {
+                    for output in joiner.handle(&answer, &mut world.rng).unwrap() {
+                        match output {
+                            JoinerOutput::Send(message) => to_sponsor.push(message),
+                            JoinerOutput::Words(words) => shown = Some(words),
+                            JoinerOutput::Enrollment(_) => unreachable!(),
+                        }
+                    }
+                }
+                SponsorOutput::AskWords => return shown.unwrap(),
+                SponsorOutput::Joining { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    unreachable!()
+}
+
+/// One who has read the ticket answers in the sponsor's place: its noise key betrays it before the joiner says who it is.
+#[test]
+fn a_ticket_thief_is_not_the_sponsor() {
+    let mut world = World::new(9);
+    let thief = keys(&mut world.rng);
+    // It must claim the sponsor's PeerId for the prologue to agree; give it even that.
+    let ticket = Ticket {
+        transport: thief.public().transport,
+        ..world.ticket.clone()
+    };
+    let (mut joiner, first) = world.joiner_with(&ticket);
+    let mut false_sponsor = Sponsor::new(&world.window, &thief, None, true, &mut world.rng);
+    let SponsorOutput::Send(answer) = false_sponsor.handle(&first).unwrap().remove(0) else {
+        panic!()
+    };
+    assert_eq!(
+        joiner.handle(&answer, &mut world.rng),
+        Err(PairError::TicketKeyMismatch)
+    );
+    // With its own PeerId the handshake does not even agree.
+    let (_, first) = world.joiner();
+    let mut false_sponsor = Sponsor::new(&world.window, &thief, None, true, &mut world.rng);
+    assert_eq!(false_sponsor.handle(&first), Err(PairError::WrongSecret));
+}
+
+#[test]
+fn transports_must_match_on_both_sides() {
+    let mut world = World::new(10);
+    let (_, first) = world.joiner();
+    let mut sponsor = Sponsor::new(
+        &world.window,
+        &world.laptop,
+        Some([9; 32]),
+        true,
+        &mut world.rng,
+    );
+    assert_eq!(sponsor.handle(&first), Err(PairError::TransportMismatch));
+    let refused = Joiner::new(
+        &world.ticket,
+        &world.phone,
+        "phone",
+        "android",
+        &[9; 32],
+        &mut world.rng,
+    );
+    assert_eq!(refused.map(|_| ()), Err(PairError::TransportMismatch));
+    // another PeerId declared than is used in the handshake's prologue
+    let mut declared = first;
+    declared[19] ^= 1;
+    let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
+    assert_eq!(sponsor.handle(&declared), Err(PairError::WrongSecret));
+}
+
+#[test]
+fn a_device_does_not_pair_with_itself() {
+    let mut world = World::new(11);
+    world.phone = world.laptop.clone();
+    let transport = world.phone.public().transport;
+    let refused = Joiner::new(
+        &world.ticket,
+        &world.phone,
+        "me",
+        "linux",
+        &transport,
+        &mut world.rng,
+    );
+    assert_eq!(refused.map(|_| ()), Err(PairError::OwnKey));
+}
+
+#[test]
+fn names_are_checked_before_anything_is_sent() {
+    let mut world = World::new(12);
+    let transport = world.phone.public().transport;
+    for (name, platform) in [
+        ("", "x"),
+        ("a\nb", "x"),
+        ("phone", ""),
+        (&*"x".repeat(129), "x"),
+        ("phone", &"x".repeat(65)),
+    ] {
+        let refused = Joiner::new(
+            &world.ticket,
+            &world.phone,
+            name,
+            platform,
+            &transport,
+            &mut world.rng,
+        );
+        assert_eq!(
+            refused.map(|_| ()),
+            Err(PairError::BadName),
+            "{name:?} {platform:?}"
+        );
+    }
+}
+
+/// Ephemeral keys of low order, in clear at the head of N1 and N2.
+#[test]
+fn low_order_ephemerals() {
+    for point in low_order() {
+        for target in [0, 1] {
+            let outcome = run(&mut World::new(13), true, |n, mut message| {
+                if n == target {
+                    let at = if n == 0 { 51 } else { 0 };
+                    message[at..at + 32].copy_from_slice(&point);
+                }
+                vec![message]
+            });
+            let error = if target == 0 {
+                outcome.sponsor
+            } else {
+                outcome.joiner
+            };
+            assert_eq!(error, Some(PairError::LowOrderKey));
+        }
+    }
+}
+
+/// Limits before the joiner is verified, and the size of an enrolment.
+#[test]
+fn sizes_are_limited() {
+    let mut world = World::new(14);
+    assert_eq!(
+        world.sponsor(true).handle(&vec![0; MAX_EARLY_MESSAGE + 1]),
+        Err(PairError::TooLarge)
+    );
+    let (mut joiner, _) = world.joiner();
+    let mut rng = rng(0);
+    assert_eq!(
+        joiner.handle(&vec![0; MAX_EARLY_MESSAGE + 1], &mut rng),
+        Err(PairError::TooLarge)
+    );
+
+    let (mut joiner, first) = world.joiner();
+    let mut sponsor = world.sponsor(false);
+    let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
+    let SponsorOutput::NeedEnrollment { join } =
+        sponsor.confirm_words(&words.join(" ")).unwrap().remove(0)
+    else {
+        panic!()
+    };
+    let mut enrollment = world.enrollment(&join);
+    enrollment.keyslots = vec![vec![0; 150_000]; 2];
+    let messages = sponsor.enroll(enrollment).unwrap();
+    assert_eq!(messages.len(), 5, "split into frames");
+    assert!(messages.iter().all(|message| message.len() <= MAX_MESSAGE));
+    let mut outputs = Vec::new();
+    for message in messages {
+        outputs.extend(joiner.handle(&message, &mut rng).unwrap());
+    }
+    assert!(
+        matches!(&outputs[..], [JoinerOutput::Enrollment(all)] if all.keyslots[1].len() == 150_000)
+    );
+}
+
+/// A sponsor's enrolment must be what the joiner will accept; the joiner checks for itself.
+#[test]
+fn an_enrolment_is_checked_at_both_ends() {
+    let attempt = |change: &dyn Fn(&mut Enrollment, &mut World)| {
+        let mut world = World::new(15);
+        let (mut joiner, first) = world.joiner();
+        let mut sponsor = world.sponsor(false);
+        let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
+        let SponsorOutput::NeedEnrollment { join } =
+            sponsor.confirm_words(&words.join(" ")).unwrap().remove(0)
+        else {
+            panic!()
+        };
+        let mut enrollment = world.enrollment(&join);
+        change(&mut enrollment, &mut world);
+        let at_sponsor = sponsor.enroll(enrollment.clone()).map(|_| ());
+        (at_sponsor, joiner_check(&world, &enrollment))
+    };
+    let both = |error: PairError| (Err(error.clone()), Err(error));
+    assert_eq!(attempt(&|_, _| ()), (Ok(()), Ok(())));
+    assert_eq!(
+        attempt(&|e, _| e.statements.clear()),
+        both(PairError::WrongMesh)
+    );
+    assert_eq!(
+        attempt(&|e, _| {
+            e.statements.remove(0);
+        }),
+        both(PairError::WrongMesh)
+    );
+    assert_eq!(
+        attempt(&|e, _| {
+            e.statements.remove(5);
+        }),
+        both(PairError::NotAdmitted),
+        "its own device statement"
+    );
+    assert_eq!(
+        attempt(&|e, _| {
+            e.statements.remove(2);
+        }),
+        both(PairError::Unentitled),
+        "the delegation it rests on"
+    );
+    assert_eq!(
+        attempt(&|e, _| *e.statements[3].last_mut().unwrap() ^= 1),
+        both(PairError::Statement(StatementError::BadSignature))
+    );
+    let other = World::new(16);
+    assert_eq!(
+        attempt(&|e, _| e.statements = other
+            .registry
+            .statements()
+            .map(|s| s.bytes().to_vec())
+            .collect()),
+        both(PairError::WrongMesh),
+        "another mesh altogether"
+    );
+    // A grant to the new device that does not open to the committed key.
+    let bad_grant = attempt(&|e, world| {
+        e.statements.pop();
+        let set = e.registry(&world.mesh()).unwrap();
+        let wrong = EpochKey::from_parts(world.docs.id, [0; 32]);
+        let id = world.phone.device_id();
+        let grant = registry::grants(
+            &world.laptop,
+            set.view(),
+            &DOCS,
+            &wrong,
+            &[id],
+            2,
+            &mut world.rng,
+        )
+        .unwrap();
+        e.statements.push(grant.bytes().to_vec());
+    });
+    assert!(
+        matches!(bad_grant, (Ok(()), Err(PairError::BadGrant(_)))),
+        "{bad_grant:?}"
+    );
+}
+
+/// The joiner's own check, as if the sponsor had sent it unchecked.
+fn joiner_check(world: &World, enrollment: &Enrollment) -> Result<(), PairError> {
+    let transport = world.phone.public().transport;
+    let (joiner, _) = Joiner::new(
+        &world.ticket,
+        &world.phone,
+        "phone",
+        "x",
+        &transport,
+        &mut rng(0),
+    )
+    .unwrap();
+    joiner.check(enrollment).map(|_| ())
+}
+
+#[test]
+fn too_many_items_are_refused_while_reading() {
+    let few = Enrollment {
+        mesh_secret: MeshSecret::from_bytes([0; 32]),
+        statements: vec![],
+        keyslots: vec![vec![]; 17],
+    };
+    assert!(minicbor::decode::<Enrollment>(&minicbor::to_vec(&few).unwrap()).is_err());
+    let many = Enrollment {
+        keyslots: vec![],
+        statements: vec![vec![]; 4097],
+        ..few
+    };
+    assert!(minicbor::decode::<Enrollment>(&minicbor::to_vec(&many).unwrap()).is_err());
+    // an array that claims 2^32 items
+    assert!(
+        minicbor::decode::<Enrollment>(&[0x83, 0x41, 0, 0x9a, 0xff, 0xff, 0xff, 0xff]).is_err()
+    );
+}
+
+/// Reversed check words: what one end shows depends on both nonces and the handshake.
+#[test]
+fn words_differ_per_pairing() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..30 {
+        let mut world = World::new(100 + seed);
+        let (mut joiner, first) = world.joiner();
+        let mut sponsor = world.sponsor(false);
+        seen.insert(to_words(&mut world, &mut joiner, &mut sponsor, first));
+    }
+    assert_eq!(seen.len(), 30);
+}
+
+mod hostile;
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(messages: Vec<Vec<u8>>, hello: bool) {
+        let mut world = World::new(17);
+        let (mut joiner, first) = world.joiner();
+        let mut sponsor = world.sponsor(true);
+        if hello {
+            sponsor.handle(&first).unwrap();
+        }
+        for message in messages {
+            let _ = sponsor.handle(&message);
+            let _ = joiner.handle(&message, &mut world.rng);
+        }
+    }
+}
