@@ -10,15 +10,17 @@
 //! a change that says it replaces what its writer cannot have seen would be judged differently on
 //! devices that received things in another order (so a change is judged by its own past alone).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{ActorId, Automerge, Change, ExpandedChange, ReadDoc, ScalarValue, Value, legacy};
 use ownmesh_crypto::ids::Incarnation;
 
+pub use crate::fault::{ApplyError, AuthorError};
+use crate::guard;
 pub use crate::guard::BadChange;
-use crate::guard::{self, ChangeHead};
+use crate::history::History;
 use crate::limits::{MAX_BODY, MAX_CHANGE, MAX_COUNTER, MAX_KEY, MAX_OPS, MAX_VALUE};
 use crate::op::{OpId, Registers, Scalar};
 
@@ -302,13 +304,13 @@ impl ItemDoc {
     #[doc(hidden)]
     pub fn apply_slow(&mut self, change: &CheckedChange) -> Result<Applied, ApplyError> {
         let history = History::of(&self.body).map_err(ApplyError::Body)?;
-        if history.position.contains_key(&change.hash) {
+        if history.contains(&change.hash) {
             return Ok(Applied::Known);
         }
         let missing: Vec<_> = change
             .deps
             .iter()
-            .filter(|d| !history.position.contains_key(d))
+            .filter(|d| !history.contains(d))
             .copied()
             .collect();
         if !missing.is_empty() {
@@ -461,77 +463,6 @@ impl ItemDoc {
     }
 }
 
-/// The headers of all changes of a document.
-struct History<'a> {
-    heads: Vec<ChangeHead<'a>>,
-    position: HashMap<ChangeHash, usize>,
-}
-
-impl<'a> History<'a> {
-    fn of(body: &'a [u8]) -> Result<Self, BadChange> {
-        let heads = guard::split(body)?
-            .into_iter()
-            .map(guard::prescan)
-            .collect::<Result<Vec<_>, _>>()?;
-        let position = heads
-            .iter()
-            .enumerate()
-            .map(|(i, h)| (ChangeHash(h.hash), i))
-            .collect();
-        Ok(Self { heads, position })
-    }
-
-    /// Judges a change whose dependencies are all here by its own past, so that every device judges it alike.
-    fn admit(&self, change: &CheckedChange, stored: Option<&ActorSeq>) -> Result<(), ApplyError> {
-        if stored.is_some_and(|s| s.seq >= change.seq) {
-            return Err(ApplyError::DuplicateSeq { seq: change.seq });
-        }
-        let past = self.past(&change.deps);
-        let own = past.iter().filter(|h| h.actor == *change.actor.as_bytes());
-        let have = own.map(|h| h.seq).max().unwrap_or(0);
-        if change.seq != have + 1 {
-            return Err(ApplyError::SeqGap {
-                have,
-                got: change.seq,
-            });
-        }
-        if past.iter().any(|h| h.max_op() >= change.start_op) {
-            return Err(ApplyError::Clock);
-        }
-        // automerge judges a predecessor of another key, or none at all, now so, now otherwise.
-        let seen = |id: &OpId, key: &str| {
-            past.iter()
-                .any(|h| h.actor == *id.actor.as_bytes() && h.puts(id.counter, key))
-        };
-        if change
-            .ops
-            .iter()
-            .all(|op| op.pred.iter().all(|id| seen(id, &op.key)))
-        {
-            Ok(())
-        } else {
-            Err(ApplyError::Unseen)
-        }
-    }
-
-    /// The changes `deps` build on, themselves included.
-    fn past(&self, deps: &[ChangeHash]) -> Vec<&ChangeHead<'a>> {
-        let mut past = Vec::new();
-        let mut visited = vec![false; self.heads.len()];
-        let mut queue: Vec<ChangeHash> = deps.to_vec();
-        while let Some(hash) = queue.pop() {
-            let Some(&i) = self.position.get(&hash) else {
-                continue;
-            };
-            if !std::mem::replace(&mut visited[i], true) {
-                queue.extend(self.heads[i].deps.iter().copied().map(ChangeHash));
-                past.push(&self.heads[i]);
-            }
-        }
-        past
-    }
-}
-
 fn load(body: &[u8], actor: &Incarnation) -> Result<Automerge, ApplyError> {
     let mut doc = if body.is_empty() {
         Automerge::new()
@@ -642,76 +573,4 @@ fn from_automerge(value: &ScalarValue) -> Option<Scalar> {
 /// Runs `f`, turning a panic into nothing. What `f` worked on is thrown away by every caller.
 fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(f)).ok()
-}
-
-/// Why a change could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorError {
-    /// Two edits of one change put the same register.
-    #[error("register {key:?} is written twice in one change")]
-    Twice {
-        /// The register.
-        key: String,
-    },
-    /// A register's name or value is too long.
-    #[error("register {key:?} or its value is too long")]
-    Value {
-        /// The register.
-        key: String,
-    },
-    /// The change would exceed the limit on changes.
-    #[error("the change is too large")]
-    TooLarge,
-    /// The document's operation counters are used up.
-    #[error("the document has used up its operation counters")]
-    Exhausted,
-    /// The change just made did not fit the document it was made on.
-    #[error("the change does not fit the document it was made on")]
-    Misplaced,
-    /// automerge panicked while encoding.
-    #[error("automerge panicked while encoding the change")]
-    Panicked,
-    /// The change just made does not pass the guard.
-    #[error("the change made here is refused")]
-    Check(#[from] BadChange),
-    /// The change just made could not be applied.
-    #[error("the change made here could not be applied")]
-    Apply(#[from] ApplyError),
-}
-
-/// Why a checked change could not be applied; the document is as before.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// The actor already has another change of this number: two devices write under one incarnation.
-    #[error("the actor already wrote another change {seq}")]
-    DuplicateSeq {
-        /// The number.
-        seq: u64,
-    },
-    /// The change does not follow the actor's last one in its own past.
-    #[error("change {got} follows the actor's change {have}")]
-    SeqGap {
-        /// The actor's last change in the past of this one.
-        have: u64,
-        /// The number it claims.
-        got: u64,
-    },
-    /// Its operations are numbered below what it builds on.
-    #[error("the change is numbered before what it builds on")]
-    Clock,
-    /// It replaces something that is not in its past.
-    #[error("the change replaces what its writer cannot have seen")]
-    Unseen,
-    /// The document would become too large.
-    #[error("the document is too large")]
-    TooLarge,
-    /// The stored changes are damaged.
-    #[error("the stored changes are damaged")]
-    Body(#[source] BadChange),
-    /// automerge refused it.
-    #[error("automerge refuses the change")]
-    Refused,
-    /// automerge panicked; nothing it touched was kept.
-    #[error("automerge panicked applying the change")]
-    Panicked,
 }

@@ -147,10 +147,7 @@ pub(crate) fn expand(packed: &[u8]) -> Result<Vec<u8>, Refused> {
 }
 
 fn allowed(packed: usize) -> usize {
-    packed
-        .saturating_mul(MAX_RATIO)
-        .max(RATIO_FREE)
-        .min(MAX_OPEN)
+    packed.saturating_mul(MAX_RATIO).clamp(RATIO_FREE, MAX_OPEN)
 }
 
 /// zstd's default: metadata packs to 109 bytes an item, higher levels gain less than 3 %.

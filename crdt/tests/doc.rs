@@ -1,5 +1,7 @@
 //! Documents: the fast path against automerge, convergence, and what an edit supersedes.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+
 mod common;
 
 use std::time::{Duration, Instant};

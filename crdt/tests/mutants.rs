@@ -2,6 +2,8 @@
 //!
 //! One binary of its own, because it watches the memory of its process.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+
 mod common;
 
 use std::collections::BTreeMap;
