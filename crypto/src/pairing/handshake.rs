@@ -82,7 +82,7 @@ impl Context<'_> {
 
 /// A handshake under way.
 pub(super) struct Handshake {
-    noise: HandshakeState,
+    noise: Box<HandshakeState>,
     own_static: [u8; 32],
 }
 
@@ -129,7 +129,7 @@ impl Handshake {
             })
             .map_err(|_| PairError::Internal)?;
         Ok(Self {
-            noise,
+            noise: Box::new(noise),
             own_static: keys.public().noise,
         })
     }
@@ -184,13 +184,16 @@ impl Handshake {
             .noise
             .into_transport_mode()
             .map_err(|_| PairError::Internal)?;
-        Ok(Channel { noise, hash })
+        Ok(Channel {
+            noise: Box::new(noise),
+            hash,
+        })
     }
 }
 
 /// The encrypted channel after the handshake. Each message is used up: none can be repeated, left out or moved.
 pub(super) struct Channel {
-    noise: TransportState,
+    noise: Box<TransportState>,
     hash: [u8; 32],
 }
 
