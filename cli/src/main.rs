@@ -1,1 +1,16 @@
-fn main() {}
+//! `mesh`: the terminal of the node. Arguments, words, progress and exit codes; what is done is decided in `ownmesh-node`.
+
+use std::process::ExitCode;
+
+mod args;
+mod client;
+mod commands;
+mod error;
+mod secrets;
+mod start;
+mod ui;
+mod words;
+
+fn main() -> ExitCode {
+    commands::run()
+}

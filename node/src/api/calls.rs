@@ -11,10 +11,11 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::{openapi, pairing, uri};
 use super::seam::{Engine, Handle, Now, Stopped};
+use super::{openapi, pairing, uri};
 use crate::command::{
-    AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest, WaitRequest,
+    AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
+    WaitRequest,
 };
 
 /// What every request may use.
@@ -29,7 +30,10 @@ pub(super) struct Context {
 
 impl Context {
     /// Asks the engine for something it knows.
-    pub(super) async fn ask<R: Send + 'static>(&self, f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static) -> Result<R, CommandError> {
+    pub(super) async fn ask<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
+    ) -> Result<R, CommandError> {
         self.handle.call(f).await.map_err(|Stopped| stopping())
     }
 
@@ -75,20 +79,39 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             status.socket.clone_from(&context.socket);
             Ok(reply::object(&status))
         }
-        Call::Devices => Ok(reply::list("devices", &context.ask(|engine, now| engine.devices(now)).await?)),
-        Call::Spaces => Ok(reply::list("spaces", &context.ask(|engine, _| engine.spaces()).await?)),
-        Call::Conflicts => Ok(reply::list("conflicts", &context.ask(|engine, _| engine.conflicts()).await?)),
+        Call::Devices => Ok(reply::list(
+            "devices",
+            &context.ask(|engine, now| engine.devices(now)).await?,
+        )),
+        Call::Spaces => Ok(reply::list(
+            "spaces",
+            &context.ask(|engine, _| engine.spaces()).await?,
+        )),
+        Call::Conflicts => Ok(reply::list(
+            "conflicts",
+            &context.ask(|engine, _| engine.conflicts()).await?,
+        )),
         Call::Items => items(context, name, query.as_deref()).await,
         Call::Add => {
             let request: AddRequest = body.json()?;
-            Ok(reply::object(&context.order(|engine, now, done| engine.add(request, now, done)).await?))
+            Ok(reply::object(
+                &context
+                    .order(|engine, now, done| engine.add(request, now, done))
+                    .await?,
+            ))
         }
         Call::Wait => {
             let request: WaitRequest = body.json()?;
-            Ok(reply::object(&context.order(|engine, now, done| engine.wait(request, now, done)).await?))
+            Ok(reply::object(
+                &context
+                    .order(|engine, now, done| engine.wait(request, now, done))
+                    .await?,
+            ))
         }
         Call::Scan => {
-            context.order(move |engine, now, done| engine.scan(&name, now, done)).await?;
+            context
+                .order(move |engine, now, done| engine.scan(&name, now, done))
+                .await?;
             Ok(done())
         }
         Call::Leave => {
@@ -97,7 +120,9 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
         }
         Call::Mode => {
             let ModeRequest { mode } = body.json()?;
-            context.ask(move |engine, _| engine.set_mode(&name, &mode)).await??;
+            context
+                .ask(move |engine, _| engine.set_mode(&name, &mode))
+                .await??;
             Ok(done())
         }
         Call::Continue => {
@@ -110,7 +135,9 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
         }
         Call::Resolve => {
             let ResolveRequest { item, keep } = body.json()?;
-            context.ask(move |engine, now| engine.resolve(&item, keep, now)).await??;
+            context
+                .ask(move |engine, now| engine.resolve(&item, keep, now))
+                .await??;
             Ok(done())
         }
         Call::Pair => {
@@ -119,7 +146,9 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
         }
         Call::Confirm => {
             let ConfirmRequest { words } = body.json()?;
-            context.ask(move |engine, _| engine.confirm_words(&words)).await??;
+            context
+                .ask(move |engine, _| engine.confirm_words(&words))
+                .await??;
             Ok(done())
         }
         Call::Down => {
@@ -135,11 +164,20 @@ fn done() -> Reply {
     reply::object(&json!({ "done": true }))
 }
 
-async fn items(context: &Context, space: String, query: Option<&str>) -> Result<Reply, CommandError> {
+async fn items(
+    context: &Context,
+    space: String,
+    query: Option<&str>,
+) -> Result<Reply, CommandError> {
     let path = uri::query(query, "path").unwrap_or_default();
-    let recursive = matches!(uri::query(query, "recursive").as_deref(), Some("" | "1" | "true"));
+    let recursive = matches!(
+        uri::query(query, "recursive").as_deref(),
+        Some("" | "1" | "true")
+    );
     let (of, below) = (space.clone(), path.clone());
-    let items = context.ask(move |engine, _| engine.items(&of, &below, recursive)).await??;
+    let items = context
+        .ask(move |engine, _| engine.items(&of, &below, recursive))
+        .await??;
     Ok(reply::object(&ItemsReply { space, path, items }))
 }
 

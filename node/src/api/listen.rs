@@ -23,5 +23,7 @@ pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Whether the other end is a process of this user.
 pub(super) fn same_user(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
 }

@@ -72,7 +72,10 @@ impl Api {
         let path = lock.home().socket()?;
         #[cfg(unix)]
         {
-            let listener = listen::bind(&path).map_err(|source| ApiError::Listen { path: path.clone(), source })?;
+            let listener = listen::bind(&path).map_err(|source| ApiError::Listen {
+                path: path.clone(),
+                source,
+            })?;
             Ok(Self { listener, path })
         }
         #[cfg(not(unix))]

@@ -29,7 +29,11 @@ pub(super) fn description() -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let kind = if route.stream { "application/x-ndjson" } else { "application/json" };
+    let kind = if route.stream {
+        "application/x-ndjson"
+    } else {
+        "application/json"
+    };
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let mut parameters = Vec::new();
     if route.path.contains("{NAME}") {
@@ -50,7 +54,8 @@ fn operation(route: &Route) -> Value {
         operation["parameters"] = json!(parameters);
     }
     if let Some(schema) = route.request {
-        operation["requestBody"] = json!({ "content": { "application/json": { "schema": reference(schema) } } });
+        operation["requestBody"] =
+            json!({ "content": { "application/json": { "schema": reference(schema) } } });
     }
     operation
 }
@@ -61,10 +66,16 @@ fn schemas() -> Value {
     let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
     let one = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let word = |words: &[&str]| json!({ "type": "string", "enum": words });
-    let (text, count, flag) = (json!({ "type": "string" }), json!({ "type": "integer", "minimum": 0 }), json!({ "type": "boolean" }));
+    let (text, count, flag) = (
+        json!({ "type": "string" }),
+        json!({ "type": "integer", "minimum": 0 }),
+        json!({ "type": "boolean" }),
+    );
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let kinds: Vec<_> = Kind::ALL.iter().map(|kind| json!(kind)).collect();
-    let route = word(&["lan", "direct", "punched", "relay", "mailbox", "bucket", "none"]);
+    let route = word(&[
+        "lan", "direct", "punched", "relay", "mailbox", "bucket", "none",
+    ]);
     let state = word(&["idle", "scanning", "syncing", "paused", "stopped", "error"]);
     let v = &count;
     json!({
@@ -149,7 +160,10 @@ mod tests {
                 described.insert((method.to_uppercase(), path.clone()));
             }
         }
-        let table: BTreeSet<_> = ROUTES.iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        let table: BTreeSet<_> = ROUTES
+            .iter()
+            .map(|route| (route.method.to_string(), route.path.to_owned()))
+            .collect();
         assert_eq!(described, table);
     }
 
@@ -157,12 +171,17 @@ mod tests {
     fn every_reference_leads_somewhere_and_every_schema_is_used() {
         fn walk(value: &Value, found: &mut BTreeSet<String>) {
             match value {
-                Value::Object(map) => map.iter().for_each(|(key, value)| match (key.as_str(), value) {
-                    ("$ref", Value::String(text)) => {
-                        found.insert(text.trim_start_matches("#/components/schemas/").to_owned());
-                    }
-                    _ => walk(value, found),
-                }),
+                Value::Object(map) => {
+                    map.iter()
+                        .for_each(|(key, value)| match (key.as_str(), value) {
+                            ("$ref", Value::String(text)) => {
+                                found.insert(
+                                    text.trim_start_matches("#/components/schemas/").to_owned(),
+                                );
+                            }
+                            _ => walk(value, found),
+                        })
+                }
                 Value::Array(values) => values.iter().for_each(|value| walk(value, found)),
                 _ => {}
             }
@@ -170,14 +189,31 @@ mod tests {
         let description = description();
         let mut found = BTreeSet::new();
         walk(&description, &mut found);
-        let known: BTreeSet<_> = description["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+        let known: BTreeSet<_> = description["components"]["schemas"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
         assert_eq!(found, known);
     }
 
     /// The fields of a value that has none absent are those of the schema, but for `"v"`, which the reply adds.
     fn same<T: Serialize>(name: &str, value: &T) {
-        let fields = |value: &Value| value.as_object().unwrap().keys().filter(|key| *key != "v").cloned().collect::<BTreeSet<_>>();
-        assert_eq!(fields(&schemas()[name]["properties"]), fields(&serde_json::to_value(value).unwrap()), "{name}");
+        let fields = |value: &Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .filter(|key| *key != "v")
+                .cloned()
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(
+            fields(&schemas()[name]["properties"]),
+            fields(&serde_json::to_value(value).unwrap()),
+            "{name}"
+        );
     }
 
     #[test]
@@ -188,20 +224,67 @@ mod tests {
         same("SpaceStatus", &SpaceStatus::default());
         same("DeviceInfo", &DeviceInfo::default());
         same("SpaceInfo", &SpaceInfo::default());
-        same("ItemInfo", &ItemInfo { target: text(), ..ItemInfo::default() });
+        same(
+            "ItemInfo",
+            &ItemInfo {
+                target: text(),
+                ..ItemInfo::default()
+            },
+        );
         same("Items", &ItemsReply::default());
         same("ConflictInfo", &ConflictInfo::default());
         same("ConflictVersion", &ConflictVersion::default());
         same("AddRequest", &AddRequest::default());
-        same("AddReply", &AddReply { merged: Some(AddPreview::default()), ..AddReply::default() });
+        same(
+            "AddReply",
+            &AddReply {
+                merged: Some(AddPreview::default()),
+                ..AddReply::default()
+            },
+        );
         same("AddPreview", &AddPreview::default());
         same("WaitRequest", &WaitRequest::default());
         same("WaitReply", &WaitReply::default());
-        same("PairRequest", &PairRequest { password: text(), ..PairRequest::default() });
-        same("ConfirmRequest", &ConfirmRequest { words: String::new() });
-        same("ModeRequest", &ModeRequest { mode: String::new() });
-        same("ResolveRequest", &ResolveRequest { item: String::new(), keep: Keep::Both });
-        same("CommandError", &CommandError::failed("").about("").preview(AddPreview::default()));
-        same("Problem", &Problem { item: None, kind: String::new(), reason: String::new(), since: None });
+        same(
+            "PairRequest",
+            &PairRequest {
+                password: text(),
+                ..PairRequest::default()
+            },
+        );
+        same(
+            "ConfirmRequest",
+            &ConfirmRequest {
+                words: String::new(),
+            },
+        );
+        same(
+            "ModeRequest",
+            &ModeRequest {
+                mode: String::new(),
+            },
+        );
+        same(
+            "ResolveRequest",
+            &ResolveRequest {
+                item: String::new(),
+                keep: Keep::Both,
+            },
+        );
+        same(
+            "CommandError",
+            &CommandError::failed("")
+                .about("")
+                .preview(AddPreview::default()),
+        );
+        same(
+            "Problem",
+            &Problem {
+                item: None,
+                kind: String::new(),
+                reason: String::new(),
+                since: None,
+            },
+        );
     }
 }

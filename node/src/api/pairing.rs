@@ -34,21 +34,39 @@ impl Drop for Window {
 }
 
 /// Opens the window and streams what happens there.
-pub(super) async fn window(context: &Arc<Context>, request: PairRequest) -> Result<Reply, CommandError> {
+pub(super) async fn window(
+    context: &Arc<Context>,
+    request: PairRequest,
+) -> Result<Reply, CommandError> {
     let (sender, events) = mpsc::channel(EVENTS);
-    let PairRequest { trust_code, password } = request;
-    context.ask(move |engine, now| engine.open_window(now, trust_code, password, sender)).await??;
+    let PairRequest {
+        trust_code,
+        password,
+    } = request;
+    context
+        .ask(move |engine, now| engine.open_window(now, trust_code, password, sender))
+        .await??;
     let closing = context.closing.subscribe();
-    let window = Window { context: context.clone(), events, closing, ended: false };
-    Ok(reply::lines(futures::stream::unfold(window, |mut window| async move {
-        if window.ended {
-            return None;
-        }
-        let event = tokio::select! {
-            event = window.events.recv() => event,
-            () = calls::closed(&mut window.closing) => return None,
-        };
-        window.ended = event.as_ref().is_none_or(|event| *event == PairEvent::Closed {});
-        event.map(|event| (versioned(&event), window))
-    })))
+    let window = Window {
+        context: context.clone(),
+        events,
+        closing,
+        ended: false,
+    };
+    Ok(reply::lines(futures::stream::unfold(
+        window,
+        |mut window| async move {
+            if window.ended {
+                return None;
+            }
+            let event = tokio::select! {
+                event = window.events.recv() => event,
+                () = calls::closed(&mut window.closing) => return None,
+            };
+            window.ended = event
+                .as_ref()
+                .is_none_or(|event| *event == PairEvent::Closed {});
+            event.map(|event| (versioned(&event), window))
+        },
+    )))
 }

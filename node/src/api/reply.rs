@@ -38,14 +38,23 @@ pub(super) fn list<T: Serialize>(name: &str, values: &[T]) -> Reply {
 
 /// Answers with an error, with the status of its kind.
 pub(super) fn error(error: CommandError) -> Reply {
-    let status = StatusCode::from_u16(error.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    respond(status, "application/json", one(&versioned(&ErrorReply { v: VERSION, error })))
+    let status =
+        StatusCode::from_u16(error.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    respond(
+        status,
+        "application/json",
+        one(&versioned(&ErrorReply { v: VERSION, error })),
+    )
 }
 
 /// Answers with objects as they come.
 pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Reply {
     let frames = values.map(|value| Ok(Frame::data(line(&value))));
-    respond(StatusCode::OK, "application/x-ndjson", BodyExt::boxed_unsync(StreamBody::new(frames)))
+    respond(
+        StatusCode::OK,
+        "application/x-ndjson",
+        BodyExt::boxed_unsync(StreamBody::new(frames)),
+    )
 }
 
 fn one(value: &Value) -> UnsyncBoxBody<Bytes, Infallible> {
@@ -58,10 +67,19 @@ fn line(value: &Value) -> Bytes {
     text.into()
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
+fn respond(
+    status: StatusCode,
+    kind: &'static str,
+    body: UnsyncBoxBody<Bytes, Infallible>,
+) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    reply.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    reply.headers_mut().insert(
+        CACHE_CONTROL,
+        hyper::header::HeaderValue::from_static("no-store"),
+    );
     reply
 }

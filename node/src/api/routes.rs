@@ -45,8 +45,23 @@ pub(super) struct Route {
 }
 
 impl Route {
-    const fn new(method: Method, path: &'static str, call: Call, reply: &'static str, summary: &'static str) -> Self {
-        Self { method, path, call, summary, request: None, reply, stream: false, query: &[] }
+    const fn new(
+        method: Method,
+        path: &'static str,
+        call: Call,
+        reply: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            call,
+            summary,
+            request: None,
+            reply,
+            stream: false,
+            query: &[],
+        }
     }
 
     const fn body(mut self, schema: &'static str) -> Self {
@@ -67,29 +82,141 @@ impl Route {
 
 /// Everything the API answers to.
 pub(super) static ROUTES: [Route; 18] = [
-    Route::new(Method::GET, "/v1/status", Call::Status, "Status", "This device, the others, the spaces taken part in"),
-    Route::new(Method::GET, "/v1/devices", Call::Devices, "Devices", "The devices of the mesh"),
-    Route::new(Method::GET, "/v1/spaces", Call::Spaces, "Spaces", "The spaces of the mesh, joined here or not"),
-    Route::new(Method::POST, "/v1/spaces", Call::Add, "AddReply", "Makes a space of a folder, or joins the one of that name")
-        .body("AddRequest"),
-    Route::new(Method::DELETE, "/v1/spaces/{NAME}", Call::Leave, "Done", "Leaves a space; the files stay"),
-    Route::new(Method::POST, "/v1/spaces/{NAME}/scan", Call::Scan, "Done", "Looks at the disk now; answers when that has ended"),
-    Route::new(Method::POST, "/v1/spaces/{NAME}/mode", Call::Mode, "Done", "Changes how this device takes part").body("ModeRequest"),
-    Route::new(Method::POST, "/v1/spaces/{NAME}/continue", Call::Continue, "Done", "Lets a stopped space go on"),
-    Route::new(Method::POST, "/v1/spaces/{NAME}/revert", Call::Revert, "Done", "Brings back what a stopped space would lose"),
-    Route::new(Method::GET, "/v1/spaces/{NAME}/items", Call::Items, "Items", "The items of a space below a path")
-        .query(&["path", "recursive"]),
-    Route::new(Method::GET, "/v1/conflicts", Call::Conflicts, "Conflicts", "The open conflicts"),
-    Route::new(Method::POST, "/v1/conflicts/resolve", Call::Resolve, "Done", "Settles a conflict, for all devices").body("ResolveRequest"),
-    Route::new(Method::POST, "/v1/wait", Call::Wait, "WaitReply", "Waits until what is on the disk now is confirmed elsewhere")
-        .body("WaitRequest"),
-    Route::new(Method::POST, "/v1/pair", Call::Pair, "PairEvent", "Opens the pairing window; closing the stream closes it")
-        .body("PairRequest")
-        .lines(),
-    Route::new(Method::POST, "/v1/pair/confirm", Call::Confirm, "Done", "Gives the words the new device shows").body("ConfirmRequest"),
-    Route::new(Method::POST, "/v1/down", Call::Down, "Done", "Stops the node in order"),
-    Route::new(Method::GET, "/v1/events", Call::Events, "Event", "What happens, as it happens").lines(),
-    Route::new(Method::GET, "/v1/openapi.json", Call::OpenApi, "OpenApi", "This description"),
+    Route::new(
+        Method::GET,
+        "/v1/status",
+        Call::Status,
+        "Status",
+        "This device, the others, the spaces taken part in",
+    ),
+    Route::new(
+        Method::GET,
+        "/v1/devices",
+        Call::Devices,
+        "Devices",
+        "The devices of the mesh",
+    ),
+    Route::new(
+        Method::GET,
+        "/v1/spaces",
+        Call::Spaces,
+        "Spaces",
+        "The spaces of the mesh, joined here or not",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces",
+        Call::Add,
+        "AddReply",
+        "Makes a space of a folder, or joins the one of that name",
+    )
+    .body("AddRequest"),
+    Route::new(
+        Method::DELETE,
+        "/v1/spaces/{NAME}",
+        Call::Leave,
+        "Done",
+        "Leaves a space; the files stay",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/scan",
+        Call::Scan,
+        "Done",
+        "Looks at the disk now; answers when that has ended",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/mode",
+        Call::Mode,
+        "Done",
+        "Changes how this device takes part",
+    )
+    .body("ModeRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/continue",
+        Call::Continue,
+        "Done",
+        "Lets a stopped space go on",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/revert",
+        Call::Revert,
+        "Done",
+        "Brings back what a stopped space would lose",
+    ),
+    Route::new(
+        Method::GET,
+        "/v1/spaces/{NAME}/items",
+        Call::Items,
+        "Items",
+        "The items of a space below a path",
+    )
+    .query(&["path", "recursive"]),
+    Route::new(
+        Method::GET,
+        "/v1/conflicts",
+        Call::Conflicts,
+        "Conflicts",
+        "The open conflicts",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/conflicts/resolve",
+        Call::Resolve,
+        "Done",
+        "Settles a conflict, for all devices",
+    )
+    .body("ResolveRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/wait",
+        Call::Wait,
+        "WaitReply",
+        "Waits until what is on the disk now is confirmed elsewhere",
+    )
+    .body("WaitRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/pair",
+        Call::Pair,
+        "PairEvent",
+        "Opens the pairing window; closing the stream closes it",
+    )
+    .body("PairRequest")
+    .lines(),
+    Route::new(
+        Method::POST,
+        "/v1/pair/confirm",
+        Call::Confirm,
+        "Done",
+        "Gives the words the new device shows",
+    )
+    .body("ConfirmRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/down",
+        Call::Down,
+        "Done",
+        "Stops the node in order",
+    ),
+    Route::new(
+        Method::GET,
+        "/v1/events",
+        Call::Events,
+        "Event",
+        "What happens, as it happens",
+    )
+    .lines(),
+    Route::new(
+        Method::GET,
+        "/v1/openapi.json",
+        Call::OpenApi,
+        "OpenApi",
+        "This description",
+    ),
 ];
 
 /// Finds the route of a request, and what stands for `{NAME}`.
@@ -106,7 +233,10 @@ pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Route, Strin
     if others.is_empty() {
         Err(CommandError::not_found("API path", path).hint("GET /v1/openapi.json"))
     } else {
-        Err(CommandError::new(Kind::Method, format!("{path} takes {}, not {method}", others.join(" and "))))
+        Err(CommandError::new(
+            Kind::Method,
+            format!("{path} takes {}, not {method}", others.join(" and ")),
+        ))
     }
 }
 
@@ -118,15 +248,30 @@ mod tests {
     fn every_call_has_one_route_and_every_route_is_found() {
         for (index, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{NAME}", "docs");
-            assert_eq!(find(&route.method, &path).ok().map(|found| found.0.call), Some(route.call));
-            assert!(ROUTES[..index].iter().all(|other| other.call != route.call), "{:?} twice", route.call);
+            assert_eq!(
+                find(&route.method, &path).ok().map(|found| found.0.call),
+                Some(route.call)
+            );
+            assert!(
+                ROUTES[..index].iter().all(|other| other.call != route.call),
+                "{:?} twice",
+                route.call
+            );
             assert!(route.request.is_none() || route.method == Method::POST);
         }
     }
 
     #[test]
     fn a_wrong_method_is_told_from_a_wrong_path() {
-        assert_eq!(find(&Method::GET, "/v1/down").err().map(|error| error.kind), Some(Kind::Method));
-        assert_eq!(find(&Method::GET, "/v1/nothing").err().map(|error| error.kind), Some(Kind::NotFound));
+        assert_eq!(
+            find(&Method::GET, "/v1/down").err().map(|error| error.kind),
+            Some(Kind::Method)
+        );
+        assert_eq!(
+            find(&Method::GET, "/v1/nothing")
+                .err()
+                .map(|error| error.kind),
+            Some(Kind::NotFound)
+        );
     }
 }

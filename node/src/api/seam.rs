@@ -20,12 +20,18 @@ pub struct Engine {
     window: Option<mpsc::Sender<PairEvent>>,
 }
 #[derive(Clone, Debug)]
-pub struct Handle(std::sync::Arc<std::sync::Mutex<Engine>>, broadcast::Sender<Notice>);
+pub struct Handle(
+    std::sync::Arc<std::sync::Mutex<Engine>>,
+    broadcast::Sender<Notice>,
+);
 impl Handle {
     pub fn start() -> Self {
         Self(Default::default(), broadcast::channel(8).0)
     }
-    pub async fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static) -> Result<R, Stopped> {
+    pub async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
         let mut engine = self.0.lock().map_err(|_| Stopped)?;
         Ok(f(&mut engine, Now))
     }
@@ -39,7 +45,17 @@ fn none<T>() -> Result<T, CommandError> {
 }
 impl Engine {
     pub fn status(&self, _: Now) -> Status {
-        Status { v: 1, device: ThisDevice::default(), mesh: MeshInfo::default(), locked: false, peers: vec![], spaces: vec![], bucket: None, relays: vec![], socket: None }
+        Status {
+            v: 1,
+            device: ThisDevice::default(),
+            mesh: MeshInfo::default(),
+            locked: false,
+            peers: vec![],
+            spaces: vec![],
+            bucket: None,
+            relays: vec![],
+            socket: None,
+        }
     }
     pub fn devices(&self, _: Now) -> Vec<DeviceInfo> {
         vec![DeviceInfo::default()]
@@ -47,7 +63,12 @@ impl Engine {
     pub fn spaces(&self) -> Vec<SpaceInfo> {
         vec![]
     }
-    pub fn add(&mut self, _: AddRequest, _: Now, done: oneshot::Sender<Result<AddReply, CommandError>>) {
+    pub fn add(
+        &mut self,
+        _: AddRequest,
+        _: Now,
+        done: oneshot::Sender<Result<AddReply, CommandError>>,
+    ) {
         let _ = done.send(none());
     }
     pub fn leave(&mut self, _: &str) -> Result<(), CommandError> {
@@ -59,8 +80,16 @@ impl Engine {
     pub fn scan(&mut self, _: &str, _: Now, done: oneshot::Sender<Result<(), CommandError>>) {
         let _ = done.send(none());
     }
-    pub fn wait(&mut self, _: WaitRequest, _: Now, done: oneshot::Sender<Result<WaitReply, CommandError>>) {
-        let _ = done.send(Ok(WaitReply { done: false, reasons: vec!["alone".into()] }));
+    pub fn wait(
+        &mut self,
+        _: WaitRequest,
+        _: Now,
+        done: oneshot::Sender<Result<WaitReply, CommandError>>,
+    ) {
+        let _ = done.send(Ok(WaitReply {
+            done: false,
+            reasons: vec!["alone".into()],
+        }));
     }
     pub fn conflicts(&self) -> Vec<ConflictInfo> {
         vec![]
@@ -77,8 +106,18 @@ impl Engine {
     pub fn items(&self, _: &str, _: &str, _: bool) -> Result<Vec<ItemInfo>, CommandError> {
         none()
     }
-    pub fn open_window(&mut self, _: Now, _: bool, _: Option<String>, events: mpsc::Sender<PairEvent>) -> Result<(), CommandError> {
-        let _ = events.try_send(PairEvent::Window { code: None, ticket: "MESH1:X".into(), expires_in_s: 300 });
+    pub fn open_window(
+        &mut self,
+        _: Now,
+        _: bool,
+        _: Option<String>,
+        events: mpsc::Sender<PairEvent>,
+    ) -> Result<(), CommandError> {
+        let _ = events.try_send(PairEvent::Window {
+            code: None,
+            ticket: "MESH1:X".into(),
+            expires_in_s: 300,
+        });
         self.window = Some(events);
         Ok(())
     }

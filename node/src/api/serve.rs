@@ -32,7 +32,11 @@ impl Api {
         let (closing, mut closed) = watch::channel(false);
         let elsewhere = self.path.file_name().is_none_or(|name| name != "api.sock");
         let socket = elsewhere.then(|| self.path.display().to_string());
-        let context = Arc::new(Context { handle, closing, socket });
+        let context = Arc::new(Context {
+            handle,
+            closing,
+            socket,
+        });
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -44,7 +48,9 @@ impl Api {
                 Some(_) = connections.join_next() => continue,
             };
             match stream {
-                Ok((stream, _)) if !listen::same_user(&stream) => tracing::warn!("another user tried the API"),
+                Ok((stream, _)) if !listen::same_user(&stream) => {
+                    tracing::warn!("another user tried the API")
+                }
                 Ok((stream, _)) => match places.clone().try_acquire_owned() {
                     Ok(place) => {
                         let context = context.clone();
@@ -53,7 +59,9 @@ impl Api {
                             drop(place);
                         });
                     }
-                    Err(_) => tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the API"),
+                    Err(_) => {
+                        tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the API")
+                    }
                 },
                 Err(error) => {
                     tracing::warn!(%error, "the API cannot accept");
@@ -76,7 +84,8 @@ async fn converse(stream: UnixStream, context: Arc<Context>) {
         let context = context.clone();
         async move { Ok::<_, Infallible>(calls::answer(context, request).await) }
     });
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = calls::closed(&mut closing) => {

@@ -27,7 +27,9 @@ pub(super) fn matches(pattern: &str, path: &str) -> Option<String> {
     loop {
         match (pattern.next(), path.next()) {
             (None, None) => return Some(name),
-            (Some("{NAME}"), Some(segment)) if !segment.is_empty() => name = decode(segment, false)?,
+            (Some("{NAME}"), Some(segment)) if !segment.is_empty() => {
+                name = decode(segment, false)?
+            }
             (Some(wanted), Some(segment)) if wanted == segment => {}
             _ => return None,
         }
@@ -49,7 +51,10 @@ mod tests {
     #[test]
     fn patterns() {
         assert_eq!(matches("/v1/status", "/v1/status"), Some(String::new()));
-        assert_eq!(matches("/v1/spaces/{NAME}/scan", "/v1/spaces/my%20docs%2F1/scan"), Some("my docs/1".into()));
+        assert_eq!(
+            matches("/v1/spaces/{NAME}/scan", "/v1/spaces/my%20docs%2F1/scan"),
+            Some("my docs/1".into())
+        );
         assert_eq!(matches("/v1/spaces/{NAME}/scan", "/v1/spaces//scan"), None);
         assert_eq!(matches("/v1/spaces/{NAME}", "/v1/spaces/a/b"), None);
         assert_eq!(matches("/v1/spaces/{NAME}", "/v1/spaces/%f"), None);
@@ -57,8 +62,14 @@ mod tests {
 
     #[test]
     fn queries() {
-        assert_eq!(query(Some("path=a%2Fb+c&recursive"), "path"), Some("a/b c".into()));
-        assert_eq!(query(Some("path=a&recursive"), "recursive"), Some(String::new()));
+        assert_eq!(
+            query(Some("path=a%2Fb+c&recursive"), "path"),
+            Some("a/b c".into())
+        );
+        assert_eq!(
+            query(Some("path=a&recursive"), "recursive"),
+            Some(String::new())
+        );
         assert_eq!(query(Some("path=%ff"), "path"), None);
         assert_eq!(query(None, "path"), None);
     }

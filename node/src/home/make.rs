@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use ownmesh_crypto::registry::{self, By, JoinPath, StatementError};
 use ownmesh_crypto::{
-    DeviceKeys, DeviceSeed, Keyslot, KeyslotFor, MasterKey, MeshId, MeshSecret, Phrase, WeakPassword,
+    DeviceKeys, DeviceSeed, Keyslot, KeyslotFor, MasterKey, MeshId, MeshSecret, Phrase,
+    WeakPassword,
 };
 use rand::CryptoRng;
 
 use super::{Home, HomeError, HomeState, NodeLock, io_error, private, with_sources};
-use crate::command::{CommandError, Kind};
 use crate::api::seam::db::{self, NewMesh};
+use crate::command::{CommandError, Kind};
 
 /// Why no home was made.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +49,12 @@ impl From<InitError> for CommandError {
             InitError::Home(error) => error.into(),
             InitError::HasMesh(_) => CommandError::refused(error.to_string())
                 .hint("mesh pair lets another device in; another --home DIR makes another device"),
-            InitError::NotEmpty(..) => CommandError::refused(error.to_string()).hint("name an empty or new directory with --home"),
+            InitError::NotEmpty(..) => CommandError::refused(error.to_string())
+                .hint("name an empty or new directory with --home"),
             InitError::Password(_) => CommandError::new(Kind::Usage, error.to_string()),
-            InitError::Name(_) => CommandError::usage(error.to_string()).hint("choose another with --name"),
+            InitError::Name(_) => {
+                CommandError::usage(error.to_string()).hint("choose another with --name")
+            }
             InitError::Database(_) => CommandError::failed(with_sources(&error)),
         }
     }
@@ -76,7 +80,11 @@ pub struct Fresh {
 
 impl Fresh {
     /// Draws a mesh. With a password it takes about a second and 64 MiB.
-    pub fn draw<R: CryptoRng + ?Sized>(name: &str, password: Option<&str>, rng: &mut R) -> Result<Self, InitError> {
+    pub fn draw<R: CryptoRng + ?Sized>(
+        name: &str,
+        password: Option<&str>,
+        rng: &mut R,
+    ) -> Result<Self, InitError> {
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
         let seed = DeviceSeed::random(rng);
         let keys = DeviceKeys::from_seed(&seed);
@@ -87,10 +95,24 @@ impl Fresh {
         let genesis = registry::genesis(&root, mesh_salt, name, now).map_err(InitError::Name)?;
         let mesh_id = genesis.mesh_id();
         let by = By::Root(&root);
-        let device = registry::device(by, &mesh_id, name, platform(), &keys.card(), JoinPath::First, now).map_err(InitError::Name)?;
-        let delegation = registry::delegation(by, &mesh_id, keys.device_id(), true, now).map_err(InitError::Name)?;
+        let device = registry::device(
+            by,
+            &mesh_id,
+            name,
+            platform(),
+            &keys.card(),
+            JoinPath::First,
+            now,
+        )
+        .map_err(InitError::Name)?;
+        let delegation = registry::delegation(by, &mesh_id, keys.device_id(), true, now)
+            .map_err(InitError::Name)?;
         let phrase = Phrase::generate(rng);
-        let of = KeyslotFor { mesh_id, mesh_salt, generation: 0 };
+        let of = KeyslotFor {
+            mesh_id,
+            mesh_salt,
+            generation: 0,
+        };
         let mut keyslots = vec![Keyslot::seal_phrase(&master, of.clone(), &phrase, rng)];
         if let Some(password) = password {
             keyslots.push(Keyslot::seal_password(&master, of, password, rng)?);
@@ -98,7 +120,10 @@ impl Fresh {
         Ok(Self {
             phrase,
             mesh_secret: MeshSecret::random(rng),
-            statements: [genesis, delegation, device].iter().map(|statement| statement.bytes().to_vec()).collect(),
+            statements: [genesis, delegation, device]
+                .iter()
+                .map(|statement| statement.bytes().to_vec())
+                .collect(),
             keyslots,
             mesh_id,
             device_name: name.to_owned(),
@@ -129,13 +154,29 @@ pub struct Vacant {
 impl Vacant {
     /// Keeps a new mesh. Afterwards the home is complete and still held.
     pub fn keep(self, fresh: &Fresh) -> Result<NodeLock, InitError> {
-        let slots: Vec<_> = fresh.keyslots.iter().map(|slot| (slot.slot_id().as_slice(), slot.to_bytes())).collect();
-        self.make(&fresh.seed, &slots, &fresh.mesh_secret, &fresh.statements, &fresh.device_name)
+        let slots: Vec<_> = fresh
+            .keyslots
+            .iter()
+            .map(|slot| (slot.slot_id().as_slice(), slot.to_bytes()))
+            .collect();
+        self.make(
+            &fresh.seed,
+            &slots,
+            &fresh.mesh_secret,
+            &fresh.statements,
+            &fresh.device_name,
+        )
     }
 
     /// Keeps what a device has when it has joined.
     pub fn join(self, joined: &Joined) -> Result<NodeLock, InitError> {
-        self.make(&joined.seed, &[], &joined.mesh_secret, &joined.statements, &joined.device_name)
+        self.make(
+            &joined.seed,
+            &[],
+            &joined.mesh_secret,
+            &joined.statements,
+            &joined.device_name,
+        )
     }
 
     fn make(
@@ -170,7 +211,12 @@ impl Vacant {
 
 impl Home {
     /// Makes a new mesh with this device as its first. What comes back holds the phrase, which nothing can show again.
-    pub fn init<R: CryptoRng + ?Sized>(&self, name: &str, password: Option<&str>, rng: &mut R) -> Result<Fresh, InitError> {
+    pub fn init<R: CryptoRng + ?Sized>(
+        &self,
+        name: &str,
+        password: Option<&str>,
+        rng: &mut R,
+    ) -> Result<Fresh, InitError> {
         let vacant = self.claim()?;
         let fresh = Fresh::draw(name, password, rng)?;
         vacant.keep(&fresh)?;
@@ -186,6 +232,9 @@ impl Home {
     pub fn claim(&self) -> Result<Vacant, InitError> {
         // Before the lock, which writes: a directory that is not mesh's is left as it is.
         self.check_ours()?;
+        if self.state() == HomeState::Mesh {
+            return Err(InitError::HasMesh(self.root.clone()));
+        }
         let lock = self.lock()?;
         match self.state() {
             HomeState::Mesh => Err(InitError::HasMesh(self.root.clone())),
@@ -213,12 +262,21 @@ impl Home {
             Ok(mut entries) => match entries.next() {
                 None => Ok(()),
                 Some(entry) => {
-                    let name = entry.map_err(io_error("read", &self.root))?.file_name().to_string_lossy().into_owned();
+                    let name = entry
+                        .map_err(io_error("read", &self.root))?
+                        .file_name()
+                        .to_string_lossy()
+                        .into_owned();
                     Err(InitError::NotEmpty(self.root.clone(), name))
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(HomeError::Io { what: "read", path: self.root.clone(), source }.into()),
+            Err(source) => Err(HomeError::Io {
+                what: "read",
+                path: self.root.clone(),
+                source,
+            }
+            .into()),
         }
     }
 
@@ -228,15 +286,25 @@ impl Home {
             return Ok(());
         }
         let free = |n: &u32| !self.root.join(format!("replaced-{n}")).exists();
-        let dir = self.root.join(format!("replaced-{}", (1..).find(free).unwrap_or(0)));
+        let dir = self
+            .root
+            .join(format!("replaced-{}", (1..).find(free).unwrap_or(0)));
         private::create_dir(&dir)?;
         let mut parts = vec![self.seed_path()];
         parts.extend(self.database_files());
         parts.push(self.keyslots_dir());
         for path in parts {
-            let Some(name) = path.file_name() else { continue };
+            let Some(name) = path.file_name() else {
+                continue;
+            };
             match fs::rename(&path, dir.join(name)) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(HomeError::Io { what: "rename", path, source }),
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(HomeError::Io {
+                        what: "rename",
+                        path,
+                        source,
+                    });
+                }
                 _ => {}
             }
         }
@@ -251,7 +319,11 @@ impl Home {
         }
         let dir = self.keyslots_dir();
         match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HomeError::Io { what: "remove", path: dir, source: error }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HomeError::Io {
+                what: "remove",
+                path: dir,
+                source: error,
+            }),
             _ => Ok(()),
         }
     }
@@ -276,6 +348,11 @@ pub fn platform() -> &'static str {
 /// The system's own source of randomness, for those that draw a mesh or a device.
 pub fn rng() -> impl CryptoRng {
     rand::rng()
+}
+
+/// A random number, for what is no secret: which words of the phrase are asked for.
+pub fn random_u64() -> u64 {
+    rand::random()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,90 @@
+//! `mesh add`.
+
+use std::path::PathBuf;
+
+use ownmesh_node::command::{AddReply, AddRequest, CommandError, MODES};
+
+use super::Context;
+use crate::error::{End, Result, file_error};
+use crate::start;
+use crate::ui::clean;
+
+/// Keep a folder in sync: make a space of it, or join the space of that name
+///
+/// On the first device it makes the space; on every other one, the same command with the same name joins it. Joining with a folder that is
+/// not empty shows what both sides hold and needs --merge.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The folder
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// The space's name [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    space: Option<String>,
+
+    /// How this device takes part
+    #[arg(long, value_name = "MODE", value_parser = MODES)]
+    mode: Option<String>,
+
+    /// Merge a folder that is not empty with what the space holds: nothing is lost, what differs becomes conflicts
+    #[arg(long)]
+    merge: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
+    let path = args
+        .path
+        .canonicalize()
+        .map_err(|error| file_error("find", &args.path, &error))?;
+    if !path.is_dir() {
+        return Err(CommandError::usage(format!(
+            "{} is not a folder",
+            path.display()
+        )));
+    }
+    let Some(path) = path.to_str() else {
+        return Err(CommandError::usage(format!(
+            "{} has a name that is not UTF-8",
+            path.display()
+        )));
+    };
+    let client = start::node(context).await?;
+    let request = AddRequest {
+        path: path.to_owned(),
+        name: args.space,
+        mode: args.mode,
+        merge: args.merge,
+    };
+    let spinner = context.ui.spinner("looking at the folder");
+    let reply = client.post::<AddReply>("/v1/spaces", Some(&request)).await;
+    spinner.finish_and_clear();
+    let reply = reply.map_err(|error| {
+        if error.preview.is_some() && error.hint.is_empty() {
+            error.hint("--merge merges both")
+        } else {
+            error
+        }
+    })?;
+    context.ui.answer(&reply, |ui| {
+        let verb = if reply.joined { "joined" } else { "made" };
+        ui.say(&format!(
+            "{verb} space {} in {}",
+            clean(&reply.space),
+            clean(&reply.path)
+        ));
+        if let Some(merged) = &reply.merged {
+            ui.say(&format!(
+                "  equal {}, differing {} (now conflicts), only here {}, only there {}",
+                merged.equal, merged.differing, merged.only_here, merged.only_there
+            ));
+        }
+        if !reply.joined {
+            ui.hint(&format!(
+                "  On another device: mesh add PATH --space {}",
+                clean(&reply.space)
+            ));
+        }
+    });
+    Ok(End::Done)
+}

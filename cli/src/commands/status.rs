@@ -1,0 +1,239 @@
+//! `mesh status`: for scripts the object of the promise, for people sentences that never say more than is known.
+
+use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
+
+use super::Context;
+use crate::error::{End, Result};
+use crate::ui::{Ui, clean};
+use crate::{start, words};
+
+/// Show this device, the others, and what is missing where
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(context: &Context, Args {}: Args) -> Result<End> {
+    let status: Status = start::node(context).await?.get("/v1/status").await?;
+    context.ui.answer(&status, |ui| show(context, ui, &status));
+    Ok(End::Done)
+}
+
+fn show(context: &Context, ui: Ui, status: &Status) {
+    let now = words::now();
+    ui.say(&format!(
+        "{} in mesh {}, {}",
+        clean(&status.device.name),
+        clean(&status.mesh.name),
+        words::count(status.mesh.devices, "device")
+    ));
+    if status.locked {
+        ui.say("locked: a password has to be given before it can work");
+    }
+    for peer in &status.peers {
+        ui.say(&format!("  {}", peer_line(peer, now)));
+    }
+    if status.spaces.is_empty() {
+        ui.say("no folder yet");
+        ui.hint(&format!("  {} adds one", context.next("add PATH")));
+    }
+    for space in &status.spaces {
+        ui.say(&format!(
+            "\n{}  {}{}",
+            clean(&space.name),
+            clean(&space.path),
+            mode_note(&space.mode)
+        ));
+        ui.say(&format!(
+            "  {}, {}",
+            words::count(space.files, "file"),
+            words::size(space.bytes)
+        ));
+        ui.say(&format!("  {}", sentence(space, &status.peers, now)));
+        for line in troubles(context, space) {
+            ui.say(&format!("  {line}"));
+        }
+    }
+    if let Some(socket) = &status.socket {
+        ui.say(&format!("\nsocket {}", clean(socket)));
+    }
+    if let Some(file) = context.home.phrase_reminder() {
+        ui.hint(&format!(
+            "\nThe recovery phrase still lies in {}. Write it on paper and delete the file.",
+            file.display()
+        ));
+    }
+}
+
+fn mode_note(mode: &str) -> String {
+    if mode == "full" {
+        String::new()
+    } else {
+        format!("  ({})", clean(mode))
+    }
+}
+
+fn peer_line(peer: &Peer, now: Time) -> String {
+    let name = clean(&peer.name);
+    let why = if peer.why.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", clean(&peer.why))
+    };
+    if peer.connected {
+        return format!("{name}: connected, {}{why}", route(peer.route));
+    }
+    format!("{name}: {}{why}", away(peer, now))
+}
+
+fn away(peer: &Peer, now: Time) -> String {
+    match peer.last_seen {
+        Some(then) => format!("away {}", words::since(then, now)),
+        None => "not seen yet".into(),
+    }
+}
+
+/// The road to a device, in words.
+pub(crate) fn route(route: Route) -> &'static str {
+    match route {
+        Route::Lan => "local network",
+        Route::Direct => "direct",
+        Route::Punched => "direct, punched",
+        Route::Relay => "by relay",
+        Route::Mailbox => "by mailbox",
+        Route::Bucket => "by bucket",
+        Route::None => "no route",
+    }
+}
+
+/// "up to date here; desktop, away 3 h, lacks 12 files": first this disk, then what is known of the others.
+fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
+    let mut parts = vec![here(space)];
+    for (device, lacks) in &space.unconfirmed {
+        let peer = peers
+            .iter()
+            .find(|peer| peer.name == *device || peer.id == *device);
+        let name = clean(peer.map_or(device.as_str(), |peer| peer.name.as_str()));
+        let state = match peer {
+            Some(peer) if !peer.connected => format!(", {},", away(peer, now)),
+            _ => String::new(),
+        };
+        // What a device has not confirmed it may have all the same: it lacks it as far as is known here.
+        parts.push(match (*lacks, peer.is_some_and(|peer| !peer.connected)) {
+            (0, false) => format!("{name} has it all"),
+            (0, true) => format!("{name}{state} had it all when it left"),
+            (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "item")),
+            (lacks, false) => format!("{name} has not confirmed {}", words::count(lacks, "item")),
+        });
+    }
+    if space.unconfirmed.is_empty() {
+        parts.push("no other device has it".into());
+    }
+    parts.join("; ")
+}
+
+fn here(space: &SpaceStatus) -> String {
+    let missing = || {
+        format!(
+            "{} ({}) missing here",
+            words::count(space.missing_items, "item"),
+            words::size(space.missing_bytes)
+        )
+    };
+    match space.state {
+        SpaceState::Idle if space.missing_items == 0 && space.problems.is_empty() => {
+            "up to date here".into()
+        }
+        SpaceState::Idle if space.missing_items == 0 => "nothing known is missing here".into(),
+        SpaceState::Idle => missing(),
+        SpaceState::Scanning => "looking at the disk".into(),
+        SpaceState::Syncing if space.missing_items == 0 => "syncing".into(),
+        SpaceState::Syncing => format!("syncing, {}", missing()),
+        SpaceState::Paused => "paused".into(),
+        SpaceState::Stopped => "stopped".into(),
+        SpaceState::Error => "in trouble".into(),
+    }
+}
+
+fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if space.only_here_items > 0 {
+        lines.push(format!(
+            "{} known to be here alone",
+            words::count(space.only_here_items, "item")
+        ));
+    }
+    if space.conflicts > 0 {
+        lines.push(format!(
+            "{}: {}",
+            words::count(space.conflicts, "conflict"),
+            context.next("conflicts")
+        ));
+    }
+    for problem in &space.problems {
+        let item = problem
+            .item
+            .as_deref()
+            .map(|item| format!("{}: ", clean(item)))
+            .unwrap_or_default();
+        lines.push(format!("{item}{}", clean(&problem.reason)));
+    }
+    if space.state == SpaceState::Stopped {
+        let name = clean(&space.name);
+        lines.push(format!(
+            "{} goes on, {} brings back",
+            context.next(&format!("continue {name}")),
+            context.next(&format!("revert {name}"))
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(connected: bool) -> Peer {
+        let last_seen = Some(Time::from_millis(0));
+        Peer {
+            id: "1".into(),
+            name: "desktop".into(),
+            connected,
+            route: Route::Lan,
+            why: String::new(),
+            last_seen,
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_that_is_not_known() {
+        let now = Time::from_millis(3 * 3_600_000);
+        let mut space = SpaceStatus::default();
+        assert_eq!(
+            sentence(&space, &[], now),
+            "up to date here; no other device has it"
+        );
+        space.unconfirmed.insert("desktop".into(), 12);
+        assert_eq!(
+            sentence(&space, &[peer(false)], now),
+            "up to date here; desktop, away 3 h, lacks 12 items"
+        );
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop has not confirmed 12 items"
+        );
+        space.unconfirmed.insert("desktop".into(), 0);
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop has it all"
+        );
+        assert_eq!(
+            sentence(&space, &[peer(false)], now),
+            "up to date here; desktop, away 3 h, had it all when it left"
+        );
+        space.missing_items = 2;
+        space.missing_bytes = 1_500;
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "2 items (1.5 kB) missing here; desktop has it all"
+        );
+    }
+}
