@@ -15,7 +15,7 @@
 //! 142 48  XChaCha20-Poly1305 ciphertext of the master key, tag; associated data: bytes 0..118
 //! ```
 //!
-//! `KEK` is Argon2id of the NFKC password, or HKDF of the phrase's entropy; `wrapping key ‖ commitment = HKDF-Expand(KEK, label)`.
+//! `KEK` is Argon2id of the NFKC password, or HKDF of the phrase's entropy; `wrapping key ‖ commitment = HKDF-SHA256(no salt, KEK, label)`.
 //! A slot comes from storage nobody trusts: its parameters can neither exhaust memory nor weaken what we write, and the commitment
 //! keeps one slot from opening under two passwords.
 
