@@ -320,15 +320,8 @@ impl ItemDoc {
         if self.body.len() + change.bytes.len() > MAX_BODY {
             return Err(ApplyError::TooLarge);
         }
-        let (heads, regs) = caught(|| {
-            let mut doc = load(&self.body, &change.actor)?;
-            let change =
-                Change::try_from(change.bytes.as_slice()).map_err(|_| ApplyError::Refused)?;
-            doc.apply_changes([change])
-                .map_err(|_| ApplyError::Refused)?;
-            read(&doc)
-        })
-        .unwrap_or(Err(ApplyError::Panicked))?;
+        let (heads, regs) = caught(|| read(&replay(&self.body, Some(change))?))
+            .unwrap_or(Err(ApplyError::Panicked))?;
         if heads.binary_search(&change.hash).is_err() {
             return Err(ApplyError::Refused);
         }
@@ -341,7 +334,7 @@ impl ItemDoc {
     /// Builds the row anew from the changes alone, by way of automerge: the check of a stored row.
     ///
     /// # Errors
-    /// If a change in `body` would not be let in, or automerge fails on them.
+    /// If `body` is damaged or out of order, or automerge fails on it.
     pub fn rebuild(body: &[u8]) -> Result<Self, ApplyError> {
         let mut doc = Self {
             body: body.to_vec(),
@@ -365,9 +358,8 @@ impl ItemDoc {
             doc.changes += 1;
         }
         if doc.changes > 0 {
-            let first = Incarnation::from_bytes([0; 8]);
             (doc.heads, doc.regs) =
-                caught(|| read(&load(body, &first)?)).unwrap_or(Err(ApplyError::Panicked))?;
+                caught(|| read(&replay(body, None)?)).unwrap_or(Err(ApplyError::Panicked))?;
         }
         Ok(doc)
     }
@@ -463,13 +455,19 @@ impl ItemDoc {
     }
 }
 
-fn load(body: &[u8], actor: &Incarnation) -> Result<Automerge, ApplyError> {
-    let mut doc = if body.is_empty() {
-        Automerge::new()
-    } else {
-        Automerge::load(body).map_err(|_| ApplyError::Refused)?
-    };
-    doc.set_actor(to_actor(actor));
+/// Applies the changes of a body, and one more, to an empty automerge document.
+///
+/// Never `Automerge::load`: that would take documents and bundles too, and is slower for few changes.
+fn replay(body: &[u8], more: Option<&CheckedChange>) -> Result<Automerge, ApplyError> {
+    let mut chunks = guard::split(body).map_err(ApplyError::Body)?;
+    chunks.extend(more.map(CheckedChange::bytes));
+    let changes: Vec<Change> = chunks
+        .into_iter()
+        .map(|chunk| Change::try_from(chunk).map_err(|_| ApplyError::Refused))
+        .collect::<Result<_, _>>()?;
+    let mut doc = Automerge::new();
+    doc.apply_changes(changes)
+        .map_err(|_| ApplyError::Refused)?;
     Ok(doc)
 }
 

@@ -18,16 +18,22 @@ pub(crate) struct History<'a> {
 }
 
 impl<'a> History<'a> {
+    /// Reads a body; each change has to stand behind what it builds on.
     pub(crate) fn of(body: &'a [u8]) -> Result<Self, BadChange> {
-        let heads = guard::split(body)?
-            .into_iter()
-            .map(guard::prescan)
-            .collect::<Result<Vec<_>, _>>()?;
-        let position = heads
-            .iter()
-            .enumerate()
-            .map(|(i, h)| (ChangeHash(h.hash), i))
-            .collect();
+        let mut heads = Vec::new();
+        let mut position = HashMap::new();
+        for chunk in guard::split(body)? {
+            let head = guard::prescan(chunk)?;
+            if !head
+                .deps
+                .iter()
+                .all(|d| position.contains_key(&ChangeHash(*d)))
+            {
+                return Err(BadChange::Malformed("it stands before what it builds on"));
+            }
+            position.insert(ChangeHash(head.hash), heads.len());
+            heads.push(head);
+        }
         Ok(Self { heads, position })
     }
 
@@ -37,12 +43,18 @@ impl<'a> History<'a> {
     }
 
     /// Judges a change whose dependencies are all here by its own past, so that every device judges it alike.
-    pub(crate) fn admit(&self, change: &CheckedChange, stored: Option<&ActorSeq>) -> Result<(), ApplyError> {
+    pub(crate) fn admit(
+        &self,
+        change: &CheckedChange,
+        stored: Option<&ActorSeq>,
+    ) -> Result<(), ApplyError> {
         if stored.is_some_and(|s| s.seq >= change.seq()) {
             return Err(ApplyError::DuplicateSeq { seq: change.seq() });
         }
         let past = self.past(change.deps());
-        let own = past.iter().filter(|h| h.actor == *change.actor().as_bytes());
+        let own = past
+            .iter()
+            .filter(|h| h.actor == *change.actor().as_bytes());
         let have = own.map(|h| h.seq).max().unwrap_or(0);
         if change.seq() != have + 1 {
             return Err(ApplyError::SeqGap {

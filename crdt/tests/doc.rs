@@ -1,6 +1,10 @@
 //! Documents: the fast path against automerge, convergence, and what an edit supersedes.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell its figures"
+)]
 
 mod common;
 
@@ -455,4 +459,42 @@ fn ids_are_ordered_like_winners() {
     commit(&mut two, &actor(2), &[put("c", 2, &[])]);
     two.apply(&x).unwrap();
     assert_eq!(ints(&two, "c"), [1, 2]);
+}
+
+/// Tells what an edit costs; no limit is asserted, because machines are shared.
+#[test]
+fn what_an_edit_costs() {
+    let (a, b) = (actor(1), actor(2));
+    let value = |n: u8| Some(Scalar::Bytes(vec![n; 36]));
+    let edit = |n: u8, pred: Vec<OpId>| Edit {
+        key: "c".into(),
+        put: value(n),
+        pred,
+    };
+    let mut base = ItemDoc::default();
+    commit(&mut base, &a, &[edit(1, vec![]), put("p", 0, &[])]);
+    let seen = base.regs.ops("c");
+    let change = CheckedChange::check(
+        &base
+            .author(&b, &[edit(2, seen.clone())])
+            .unwrap()
+            .unwrap()
+            .bytes,
+    )
+    .unwrap();
+    let time = |f: &mut dyn FnMut()| {
+        let start = Instant::now();
+        (0..2000).for_each(|_| f());
+        start.elapsed().as_secs_f64() * 1e6 / 2000.0
+    };
+    let author = time(&mut || drop(base.author(&a, &[edit(3, seen.clone())]).unwrap()));
+    let check = time(&mut || drop(CheckedChange::check(change.bytes()).unwrap()));
+    let copy = time(&mut || drop(base.clone()));
+    let fast = time(&mut || drop(base.clone().apply(&change).unwrap())) - copy;
+    let slow = time(&mut || drop(base.clone().apply_slow(&change).unwrap())) - copy;
+    let row = base.regs.encode();
+    let decode = time(&mut || drop(Registers::decode(&row).unwrap()));
+    println!(
+        "author {author:.1} us, check {check:.1} us, fast {fast:.1} us, slow {slow:.1} us, registers {decode:.1} us"
+    );
 }

@@ -1,6 +1,10 @@
 //! Items: the encodings of the registers, and each derived rule.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell its figures"
+)]
 
 mod common;
 

@@ -1,6 +1,10 @@
 //! Control messages: round trips, bounds, foreign bytes, and the exact bytes of each kind.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell its figures"
+)]
 
 mod common;
 

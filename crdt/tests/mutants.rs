@@ -2,7 +2,11 @@
 //!
 //! One binary of its own, because it watches the memory of its process.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell its figures"
+)]
 
 mod common;
 
@@ -334,14 +338,11 @@ fn bombs_are_refused_before_they_go_off() {
     assert!(limit(&claim));
 }
 
+/// A key, a value or a deletion, and what is said to be replaced.
+type Lie<'a> = (&'a str, Option<i64>, Vec<(u64, u8)>);
+
 /// A change with any content at all, encoded as automerge would.
-fn forge(
-    by: u8,
-    seq: u64,
-    start: u64,
-    deps: &[[u8; 32]],
-    ops: &[(&str, Option<i64>, Vec<(u64, u8)>)],
-) -> Vec<u8> {
+fn forge(by: u8, seq: u64, start: u64, deps: &[[u8; 32]], ops: &[Lie<'_>]) -> Vec<u8> {
     let id = |n: u8| ActorId::from([n; 8]);
     let operations = ops.iter().map(|(key, value, pred)| legacy::Op {
         action: value.map_or(legacy::OpType::Delete, |v| {

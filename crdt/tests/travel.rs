@@ -1,6 +1,10 @@
 //! Batches and pages: round trips, every way to be wrong, and their exact bytes.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell its figures"
+)]
 
 mod common;
 
