@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod command;
+pub mod content;
 pub mod disk;
 pub mod home;
 pub mod service;
 pub mod status;
+pub mod net;
