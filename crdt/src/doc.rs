@@ -386,7 +386,7 @@ impl ItemDoc {
         let own = self.actors.get(&change.actor).copied().unwrap_or_default();
         if change.deps != self.heads
             || change.seq != own.seq + 1
-            || change.start_op <= self.max_op()
+            || change.start_op != self.max_op() + 1
             || self.regs.has_conflict()
             || self.body.len() + change.bytes.len() > MAX_BODY
         {

@@ -54,8 +54,8 @@ pub enum ApplyError {
         /// The number it claims.
         got: u64,
     },
-    /// Its operations are numbered below what it builds on.
-    #[error("the change is numbered before what it builds on")]
+    /// Its operations are not numbered on from what it builds on.
+    #[error("the change is not numbered on from what it builds on")]
     Clock,
     /// It replaces something that is not in its past.
     #[error("the change replaces what its writer cannot have seen")]

@@ -62,7 +62,7 @@ impl<'a> History<'a> {
                 got: change.seq(),
             });
         }
-        if past.iter().any(|h| h.max_op() >= change.start_op()) {
+        if past.iter().map(|h| h.max_op()).max().unwrap_or(0) + 1 != change.start_op() {
             return Err(ApplyError::Clock);
         }
         // automerge judges a predecessor of another key, or none at all, now so, now otherwise.

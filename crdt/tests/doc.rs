@@ -489,12 +489,13 @@ fn what_an_edit_costs() {
     };
     let author = time(&mut || drop(base.author(&a, &[edit(3, seen.clone())]).unwrap()));
     let check = time(&mut || drop(CheckedChange::check(change.bytes()).unwrap()));
+    let scan = time(&mut || drop(ownmesh_crdt::guard::prescan(change.bytes()).unwrap()));
     let copy = time(&mut || drop(base.clone()));
     let fast = time(&mut || drop(base.clone().apply(&change).unwrap())) - copy;
     let slow = time(&mut || drop(base.clone().apply_slow(&change).unwrap())) - copy;
     let row = base.regs.encode();
     let decode = time(&mut || drop(Registers::decode(&row).unwrap()));
     println!(
-        "author {author:.1} us, check {check:.1} us, fast {fast:.1} us, slow {slow:.1} us, registers {decode:.1} us"
+        "author {author:.1} us, check {check:.1} us (prescan {scan:.1} us), fast {fast:.1} us, slow {slow:.1} us, registers {decode:.1} us"
     );
 }

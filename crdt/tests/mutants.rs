@@ -16,7 +16,7 @@ use std::num::NonZeroU64;
 use automerge::transaction::Transactable;
 use automerge::{ActorId, Automerge, Change, ExpandedChange, ROOT, ScalarValue, legacy};
 use common::{Rng, actor, commit, del, put};
-use ownmesh_crdt::doc::{Applied, ApplyError, BadChange, CheckedChange, Edit, ItemDoc};
+use ownmesh_crdt::doc::{Applied, ApplyError, BadChange, ChangeHash, CheckedChange, Edit, ItemDoc};
 use ownmesh_crdt::op::Scalar;
 use sha2::{Digest, Sha256};
 
@@ -376,6 +376,8 @@ fn lies_about_the_past_are_refused() {
     let base = doc.clone();
     let second = commit(&mut doc, &actor(1), &[put("c", 2, &base.regs.ops("c"))]);
     let (f, s) = (first.hash().0, second.hash().0);
+    let third = CheckedChange::check(&forge(3, 1, 1, &[], &[("c", Some(3), vec![])])).unwrap();
+    doc.apply(&third).unwrap();
     let mut take = |bytes: Vec<u8>| {
         let before = doc.clone();
         let outcome = doc.apply(&CheckedChange::check(&bytes).unwrap());
@@ -385,39 +387,34 @@ fn lies_about_the_past_are_refused() {
         outcome
     };
     let c = |pred: &[(u64, u8)]| vec![("c", Some(9), pred.to_vec())];
-    assert_eq!(
-        take(forge(2, 5, 9, &[s], &c(&[]))),
-        Err(ApplyError::SeqGap { have: 0, got: 5 })
-    );
-    assert_eq!(
-        take(forge(1, 2, 9, &[s], &c(&[]))),
-        Err(ApplyError::DuplicateSeq { seq: 2 })
-    );
-    assert_eq!(
-        take(forge(1, 3, 9, &[f], &c(&[]))),
-        Err(ApplyError::SeqGap { have: 1, got: 3 })
-    );
-    assert_eq!(take(forge(2, 1, 3, &[s], &c(&[]))), Err(ApplyError::Clock));
-    assert_eq!(
-        take(forge(2, 1, 9, &[f], &c(&[(3, 1)]))),
-        Err(ApplyError::Unseen),
-        "not in its past"
-    );
-    assert_eq!(
-        take(forge(2, 1, 9, &[s], &c(&[(4, 7)]))),
-        Err(ApplyError::Unseen),
-        "nowhere"
-    );
-    assert_eq!(
-        take(forge(2, 1, 9, &[[7; 32]], &c(&[]))),
-        Ok(Applied::Missing(vec![ownmesh_crdt::doc::ChangeHash(
-            [7; 32]
-        )]))
-    );
+    let gap = |have, got| Err(ApplyError::SeqGap { have, got });
+    assert_eq!(take(forge(2, 5, 4, &[s], &c(&[]))), gap(0, 5));
+    assert_eq!(take(forge(1, 3, 3, &[f], &c(&[]))), gap(1, 3));
+    let twice = Err(ApplyError::DuplicateSeq { seq: 2 });
+    assert_eq!(take(forge(1, 2, 3, &[f], &c(&[]))), twice);
+    for start in [1, 3, 5, 1 << 29] {
+        assert_eq!(
+            take(forge(2, 1, start, &[s], &c(&[]))),
+            Err(ApplyError::Clock)
+        );
+    }
+    for (pred, why) in [
+        ((1, 3), "not in its past"),
+        ((2, 1), "of another key"),
+        ((2, 7), "nowhere"),
+    ] {
+        assert_eq!(
+            take(forge(2, 1, 4, &[s], &c(&[pred]))),
+            Err(ApplyError::Unseen),
+            "{why}"
+        );
+    }
+    let missing = Ok(Applied::Missing(vec![ChangeHash([7; 32])]));
+    assert_eq!(take(forge(2, 1, 4, &[[7; 32]], &c(&[]))), missing);
     // Numbered before what it replaces: refused by its own bytes.
     assert!(CheckedChange::check(&forge(2, 1, 3, &[s], &c(&[(3, 1)]))).is_err());
     assert!(matches!(
-        take(forge(2, 1, 9, &[s], &c(&[(3, 1)]))),
+        take(forge(2, 1, 4, &[s], &c(&[(3, 1)]))),
         Ok(Applied::Done { .. })
     ));
 }
@@ -431,16 +428,14 @@ fn liars_do_not_divide_devices() {
         let mut rng = Rng(seed);
         let mut log: Vec<CheckedChange> = Vec::new();
         for n in 1..=14u8 {
-            let deps: Vec<[u8; 32]> = {
-                let mut deps: Vec<_> = log
-                    .iter()
-                    .filter(|_| rng.chance(25))
-                    .map(|c| c.hash().0)
-                    .collect();
-                deps.sort_unstable();
-                deps
-            };
-            let start = 1 + rng.next() % 12 + 2 * u64::from(n);
+            let deps: Vec<&CheckedChange> = log.iter().filter(|_| rng.chance(25)).collect();
+            let end = |c: &&CheckedChange| c.start_op() + c.ops().len() as u64;
+            let mut start = deps.iter().map(end).max().unwrap_or(1);
+            if rng.chance(5) {
+                start += rng.next() % 3;
+            }
+            let mut deps: Vec<[u8; 32]> = deps.iter().map(|c| c.hash().0).collect();
+            deps.sort_unstable();
             let mut ops = Vec::new();
             for key in ["a", "b", "c"] {
                 let mut pred: Vec<(u64, u8)> = log
