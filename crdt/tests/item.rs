@@ -478,6 +478,36 @@ fn a_file_row_is_small() {
     assert_eq!(Registers::decode(&bytes).unwrap(), doc.regs);
 }
 
+/// Also keeps automerge's encoding: a version of it that writes other bytes would give changes other names.
+#[test]
+fn changes_and_registers_keep_their_bytes() {
+    let mut pair = Pair::new();
+    let mut text = format!("create {}\n", common::hex(&pair.a.body));
+    let seen = state(&pair.a).seen();
+    pair.b(&delete(&seen, [7; 8], Some(&file(1))));
+    text += &format!("delete {}\n", common::hex(pair.from_b[0].bytes()));
+    pair.a(&edit_content(
+        &seen,
+        &file(2),
+        None,
+        Some(6),
+        &pair.a.regs.clone(),
+    ));
+    pair.meet();
+    let both = state(&pair.a).seen();
+    pair.a(&edit_content(
+        &both,
+        &file(3),
+        None,
+        None,
+        &pair.a.regs.clone(),
+    ));
+    text += &format!("edit {}\n", common::hex(pair.from_a[0].bytes()));
+    text += &format!("registers {}\n", common::hex(&pair.b.regs.encode()));
+    text += &format!("seen {}\n", common::hex(&minicbor::to_vec(&both).unwrap()));
+    common::snapshot("item.txt", &text);
+}
+
 fn op() -> impl Strategy<Value = OpId> {
     (1..5000u64, 1..5u8).prop_map(|(counter, a)| OpId {
         counter,
