@@ -382,6 +382,12 @@ struct Reader<'a, R> {
 
 impl<R: AsyncRead + Unpin> Reader<'_, R> {
     async fn run(mut self, frames: mpsc::Sender<Vec<u8>>) -> Result<(), Broken> {
+        let ended = self.talk(frames).await;
+        // What came before the stream broke counts.
+        ended.and(self.hand_over().await)
+    }
+
+    async fn talk(&mut self, frames: mpsc::Sender<Vec<u8>>) -> Result<(), Broken> {
         loop {
             // A full channel means that answers are due; the next one leads here again.
             while let Ok(permit) = frames.try_reserve() {

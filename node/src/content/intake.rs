@@ -365,7 +365,10 @@ impl Intake {
         if self.results[at].is_some() {
             return;
         }
-        self.later.retain(|(_, request)| request.want != at);
+        if result.is_err() && !is_small(&self.wants[at]) {
+            self.later.retain(|(_, request)| request.want != at);
+            self.shared.window().forget(at);
+        }
         if !is_small(&self.wants[at]) && at < self.looked {
             self.large.0 = self.large.0.saturating_sub(1);
             self.large.1 = self.large.1.saturating_sub(self.wants[at].size);

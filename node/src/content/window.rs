@@ -105,6 +105,11 @@ impl Window {
         self.queue.is_empty() && self.flying.is_empty()
     }
 
+    /// Takes back what was not asked yet on behalf of `want`.
+    pub fn forget(&mut self, want: usize) {
+        self.queue.retain(|request| request.want != want);
+    }
+
     /// Requests that wait to be asked.
     pub fn queued(&self) -> usize {
         self.queue.len()

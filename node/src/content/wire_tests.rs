@@ -39,20 +39,14 @@ fn the_bytes_are_those_of_the_document() {
     let hash = ContentHash::from_bytes([2; 32]);
     let (one, two) = ("01".repeat(16), "02".repeat(32));
     let list = Ask::List { n: 5, space, hash }.to_frame().unwrap();
-    assert_eq!(
-        hex(&list),
-        format!("00000038820183055{}{one}5820{two}", "0")
-    );
+    assert_eq!(hex(&list), format!("000000378201830550{one}5820{two}"));
     let files = Ask::Files {
         space,
         wants: vec![WantFile { n: 6, hash }],
     }
     .to_frame()
     .unwrap();
-    assert_eq!(
-        hex(&files),
-        format!("0000003a82008250{one}81820658{}{two}", "20")
-    );
+    assert_eq!(hex(&files), format!("0000003982008250{one}8182065820{two}"));
     let parts = ask_parts(vec![Part {
         n: 7,
         offset: 300,

@@ -1,0 +1,627 @@
+//! Two sides of a stream: folders with what a database would know of them, roads between them, and disks that misbehave.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::io::{AsyncRead, AsyncWrite};
+use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
+use ownmesh_node::content::wire::{Ask, WantFile};
+use ownmesh_node::content::{
+    ContentRoad, Duplex, FetchInto, FetchLimits, Fetched, Local, Located, PeerCounts, RoadError,
+    ServeLimits, Source, SourceError, Want, answer, serve,
+};
+use ownmesh_node::disk::hash::{Chunk, Hashed, hash_file};
+use ownmesh_node::disk::real::RealDisk;
+use ownmesh_node::disk::{self, Disk, Listed, Meta, ReadAt, RelPath, Stage, Stat};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
+
+pub const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
+pub const PEER: DeviceId = DeviceId::from_bytes([6; 16]);
+
+/// Bytes that hold no pattern, the same in every run.
+pub fn noise(mut state: u64, len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len + 8);
+    while out.len() < len {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        out.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+/// Runs a test on a runtime of two threads; nothing here takes a minute unless it hangs.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs")
+    })
+}
+
+type Act = Box<dyn FnOnce(&Path) + Send>;
+
+/// A real disk that runs out of room and lets things happen between reads.
+pub struct Moody {
+    real: RealDisk,
+    room: Arc<AtomicU64>,
+    acts: Mutex<BTreeMap<RelPath, Vec<(u64, Act)>>>,
+    reads: Mutex<BTreeMap<RelPath, u64>>,
+}
+
+struct Reading {
+    inner: Box<dyn ReadAt>,
+    path: RelPath,
+    disk: Arc<Moody>,
+}
+
+impl ReadAt for Reading {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let got = self.inner.read_at(buf, offset);
+        self.disk.on_read(&self.path);
+        got
+    }
+    fn meta(&self) -> io::Result<Meta> {
+        self.inner.meta()
+    }
+}
+
+struct Writing(Box<dyn Stage>, Arc<AtomicU64>);
+
+impl Stage for Writing {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let len = bytes.len() as u64;
+        let enough = |room: u64| room.checked_sub(len);
+        match self
+            .1
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough)
+        {
+            Ok(_) => self.0.write_at(bytes, offset),
+            Err(_) => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+    fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
+        self.0.finish(mode, mtime_ns)
+    }
+}
+
+impl Moody {
+    fn on_read(&self, path: &RelPath) {
+        let reads = {
+            let mut reads = self.reads.lock().unwrap();
+            let reads = reads.entry(path.clone()).or_default();
+            *reads += 1;
+            *reads
+        };
+        let due = {
+            let mut acts = self.acts.lock().unwrap();
+            let Some(acts) = acts.get_mut(path) else {
+                return;
+            };
+            acts.iter()
+                .position(|(at, _)| *at == reads)
+                .map(|at| acts.remove(at).1)
+        };
+        if let Some(act) = due {
+            act(&self.real.root().join(path.as_str()));
+        }
+    }
+}
+
+/// The disk as the node sees it.
+struct Shown(Arc<Moody>);
+
+impl Disk for Shown {
+    fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>> {
+        let inner = self.0.real.open(path)?;
+        Ok(Box::new(Reading {
+            inner,
+            path: path.clone(),
+            disk: Arc::clone(&self.0),
+        }))
+    }
+    fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
+        Ok(Box::new(Writing(
+            self.0.real.stage(name)?,
+            Arc::clone(&self.0.room),
+        )))
+    }
+    fn list(&self, dir: &RelPath) -> io::Result<Vec<Listed>> {
+        self.0.real.list(dir)
+    }
+    fn meta(&self, path: &RelPath) -> io::Result<Option<Meta>> {
+        self.0.real.meta(path)
+    }
+    fn read_link(&self, path: &RelPath) -> io::Result<String> {
+        self.0.real.read_link(path)
+    }
+    fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {
+        self.0.real.mkdir(path, mode)
+    }
+    fn symlink(&self, target: &str, path: &RelPath) -> io::Result<()> {
+        self.0.real.symlink(target, path)
+    }
+    fn rename_new(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        self.0.real.rename_new(from, to)
+    }
+    fn exchange(&self, a: &RelPath, b: &RelPath) -> io::Result<()> {
+        self.0.real.exchange(a, b)
+    }
+    fn rmdir(&self, path: &RelPath) -> io::Result<()> {
+        self.0.real.rmdir(path)
+    }
+    fn remove(&self, path: &RelPath) -> io::Result<()> {
+        self.0.real.remove(path)
+    }
+    fn set_mode(&self, path: &RelPath, mode: u32) -> io::Result<()> {
+        self.0.real.set_mode(path, mode)
+    }
+    fn set_mtime(&self, path: &RelPath, mtime_ns: i64) -> io::Result<()> {
+        self.0.real.set_mtime(path, mtime_ns)
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.real.sync_all()
+    }
+    fn sync_file(&self, path: &RelPath) -> io::Result<()> {
+        self.0.real.sync_file(path)
+    }
+    fn sync_dir(&self, path: &RelPath) -> io::Result<()> {
+        self.0.real.sync_dir(path)
+    }
+    fn fs_id(&self) -> io::Result<u64> {
+        self.0.real.fs_id()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.real.free_bytes()
+    }
+    fn now_ns(&self) -> i64 {
+        self.0.real.now_ns()
+    }
+}
+
+/// What a database knows of a folder: each file's hash, chunks and stat.
+#[derive(Default)]
+pub struct Known {
+    files: Mutex<BTreeMap<RelPath, Hashed>>,
+    told: Mutex<Vec<RelPath>>,
+    denies: Mutex<bool>,
+    disk: Mutex<Option<Arc<dyn Disk>>>,
+}
+
+impl Known {
+    fn holding(&self, hash: &ContentHash) -> Vec<(RelPath, Hashed)> {
+        let files = self.files.lock().unwrap();
+        let holds = |hashed: &Hashed| hash_of(hashed) == *hash;
+        files
+            .iter()
+            .filter(|(_, hashed)| holds(hashed))
+            .map(|(path, hashed)| (path.clone(), hashed.clone()))
+            .collect()
+    }
+}
+
+fn hash_of(hashed: &Hashed) -> ContentHash {
+    match hashed.content {
+        ownmesh_crdt::item::Content::File { hash, .. } => hash,
+        _ => panic!("a file has a file's content"),
+    }
+}
+
+impl Local for Known {
+    fn whole(&self, hash: &ContentHash) -> Option<(RelPath, Stat)> {
+        self.holding(hash)
+            .pop()
+            .map(|(path, hashed)| (path, hashed.meta.stat()))
+    }
+    fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
+        for (path, hashed) in &*self.files.lock().unwrap() {
+            let mut offset = 0;
+            for chunk in &hashed.chunks {
+                if chunk.id == *id {
+                    return Some((path.clone(), offset, chunk.len, hashed.meta.stat()));
+                }
+                offset += u64::from(chunk.len);
+            }
+        }
+        None
+    }
+    fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
+        self.holding(hash).pop().map(|(_, hashed)| hashed.chunks)
+    }
+}
+
+impl Source for Known {
+    fn allowed(&self, peer: &DeviceId, space: &SpaceId) -> bool {
+        !*self.denies.lock().unwrap() && *peer == PEER && *space == SPACE
+    }
+    fn locate(&self, _: &SpaceId, hash: &ContentHash) -> Result<Vec<Located>, SourceError> {
+        let disk = self.disk.lock().unwrap().clone().unwrap();
+        let located = |(path, hashed): (RelPath, Hashed)| Located {
+            disk: Arc::clone(&disk),
+            path,
+            stat: hashed.meta.stat(),
+            size: hashed.meta.size,
+            chunks: Some(Arc::new(hashed.chunks)),
+        };
+        Ok(self.holding(hash).into_iter().map(located).collect())
+    }
+    fn superseded(&self, _: &SpaceId, _: &ContentHash, path: &RelPath) {
+        self.told.lock().unwrap().push(path.clone());
+    }
+}
+
+/// A device with one folder.
+pub struct Side {
+    dir: TempDir,
+    moody: Arc<Moody>,
+    known: Arc<Known>,
+    counts: Arc<PeerCounts>,
+    limits: FetchLimits,
+}
+
+impl Side {
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let real = RealDisk::open(dir.path()).unwrap();
+        disk::prepare(&real, &SPACE).unwrap();
+        let (acts, reads) = Default::default();
+        let moody = Arc::new(Moody {
+            real,
+            room: Arc::new(AtomicU64::new(u64::MAX)),
+            acts,
+            reads,
+        });
+        let known = Arc::new(Known::default());
+        *known.disk.lock().unwrap() = Some(Arc::new(Shown(Arc::clone(&moody))));
+        Self {
+            dir,
+            moody,
+            known,
+            counts: Arc::default(),
+            limits: FetchLimits::default(),
+        }
+    }
+
+    pub fn impatient(&self, stall: Duration) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (moody, known, counts) = (
+            Arc::clone(&self.moody),
+            Arc::clone(&self.known),
+            Arc::clone(&self.counts),
+        );
+        Self {
+            dir,
+            moody,
+            known,
+            counts,
+            limits: FetchLimits { stall },
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.moody.real.root().join(path)
+    }
+
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Hashes every file; returns a want for each, in the order of the paths.
+    pub fn scan(&self) -> Vec<Want> {
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![RelPath::ROOT];
+        while let Some(dir) = dirs.pop() {
+            for listed in self.moody.real.list(&dir).unwrap() {
+                let path = dir.join(&listed.name.unwrap()).unwrap();
+                match listed.meta.kind {
+                    _ if path.as_str() == disk::PRIVATE => {}
+                    disk::MetaKind::Dir => dirs.push(path),
+                    _ => {
+                        let hashed = hash_file(&self.moody.real, &path, &secret()).unwrap();
+                        files.insert(path, hashed);
+                    }
+                }
+            }
+        }
+        let wants = files
+            .iter()
+            .map(|(path, hashed)| want(path, hashed))
+            .collect();
+        *self.known.files.lock().unwrap() = files;
+        wants
+    }
+
+    pub fn want_for(&self, path: &str) -> Want {
+        let path = RelPath::parse(path).unwrap();
+        want(&path, &self.known.files.lock().unwrap()[&path])
+    }
+
+    /// Takes the files' present stats for those of what was hashed.
+    pub fn believe_the_stats(&self) {
+        for (path, hashed) in &mut *self.known.files.lock().unwrap() {
+            hashed.meta = self.moody.real.meta(path).unwrap().unwrap();
+        }
+    }
+
+    pub fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
+        self.known.list_known(hash)
+    }
+
+    pub fn forget(&self) {
+        self.known.files.lock().unwrap().clear();
+    }
+
+    pub fn deny(&self) {
+        *self.known.denies.lock().unwrap() = true;
+    }
+
+    pub fn superseded(&self) -> Vec<RelPath> {
+        self.known.told.lock().unwrap().clone()
+    }
+
+    pub fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.known) as Arc<dyn Source>
+    }
+
+    /// Does `act` to the file behind its `reads`th read from now on.
+    pub fn after_reads(&self, path: &str, reads: u64, act: impl FnOnce(&Path) + Send + 'static) {
+        let path = RelPath::parse(path).unwrap();
+        self.moody.reads.lock().unwrap().remove(&path);
+        self.moody
+            .acts
+            .lock()
+            .unwrap()
+            .entry(path)
+            .or_default()
+            .push((reads, Box::new(act)));
+    }
+
+    pub fn room_for(&self, bytes: u64) {
+        self.moody.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn counts(&self) -> &PeerCounts {
+        &self.counts
+    }
+
+    pub async fn fetch(&self, road: &Road, wants: Vec<Want>) -> Vec<Fetched> {
+        self.fetch_from(road, wants).await
+    }
+
+    pub async fn fetch_from(&self, road: &dyn ContentRoad, wants: Vec<Want>) -> Vec<Fetched> {
+        let into = FetchInto {
+            space: SPACE,
+            disk: Arc::new(Shown(Arc::clone(&self.moody))),
+            local: Arc::clone(&self.known) as Arc<dyn Local>,
+            secret: secret(),
+            progress: Arc::clone(&self.counts) as _,
+            limits: self.limits,
+        };
+        into.fetch(road, PEER, wants).await
+    }
+
+    /// Everything said to somebody who asks for these, byte by byte.
+    pub fn answers_to(&self, wants: &[Want]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (n, want) in (0..).zip(wants) {
+            let asks = [
+                Ask::Files {
+                    space: SPACE,
+                    wants: vec![WantFile { n, hash: want.hash }],
+                },
+                Ask::List {
+                    n,
+                    space: SPACE,
+                    hash: want.hash,
+                },
+            ];
+            for ask in asks {
+                let mut send = |more: &[u8]| {
+                    bytes.extend_from_slice(more);
+                    true
+                };
+                answer::answer(&ask, &PEER, &*self.known, &mut send).unwrap();
+            }
+        }
+        bytes
+    }
+
+    pub fn staged_hash(&self, want: &Want) -> ContentHash {
+        secret().content_hash(&std::fs::read(self.path(disk::TMP).join(&want.staged)).unwrap())
+    }
+
+    pub fn is_staged(&self, want: &Want) -> bool {
+        self.path(disk::TMP).join(&want.staged).exists()
+    }
+
+    pub fn part_size(&self, want: &Want) -> u64 {
+        let path = self.path(disk::TMP).join(format!("{}.part", want.staged));
+        std::fs::metadata(path).map_or(0, |meta| meta.len())
+    }
+
+    pub fn staged_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(disk::TMP)).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// Puts a staged file at its place, and knows it.
+    pub fn place(&self, want: &Want, path: &str) {
+        std::fs::rename(self.path(disk::TMP).join(&want.staged), self.path(path)).unwrap();
+        self.scan();
+    }
+}
+
+pub fn secret() -> SpaceSecret {
+    SpaceSecret::from_bytes([9; 32])
+}
+
+fn want(path: &RelPath, hashed: &Hashed) -> Want {
+    Want {
+        id: ItemId::from_bytes([0; 16]),
+        hash: hash_of(hashed),
+        size: hashed.meta.size,
+        staged: path.as_str().replace('/', "-"),
+        mode: 0o640,
+        mtime: 1_600_000_000_123_456_789,
+    }
+}
+
+/// How a cut stream shows.
+#[derive(Clone, Copy)]
+pub enum Cut {
+    End,
+    Silence,
+}
+
+/// An in-process road to a side that serves.
+pub struct Road {
+    to: Result<Arc<dyn Source>, RoadError>,
+    limits: Arc<ServeLimits>,
+    cut: Option<(usize, Cut)>,
+    serving: Arc<AtomicU64>,
+}
+
+impl Road {
+    pub fn to(side: &Side) -> Self {
+        Self {
+            to: Ok(side.source()),
+            ..Self::closed()
+        }
+    }
+
+    pub fn closed() -> Self {
+        Self {
+            to: Err(RoadError::NotConnected),
+            limits: Arc::default(),
+            cut: None,
+            serving: Arc::default(),
+        }
+    }
+
+    pub fn refusing() -> Self {
+        Self {
+            to: Err(RoadError::Refused),
+            ..Self::closed()
+        }
+    }
+
+    /// The asker sees so many bytes of answers and then this.
+    pub fn cut_after(self, bytes: usize, how: Cut) -> Self {
+        Self {
+            cut: Some((bytes, how)),
+            ..self
+        }
+    }
+
+    pub fn streams(self, streams: usize) -> Self {
+        Self {
+            limits: Arc::new(ServeLimits::new(streams, Duration::from_secs(5))),
+            ..self
+        }
+    }
+
+    pub async fn hold(&self) -> Box<dyn Duplex> {
+        let stream = self.open(&PEER).await.unwrap();
+        while self.serving.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        stream
+    }
+
+    pub async fn until_free(&self) {
+        while self.serving.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl ContentRoad for Road {
+    fn open<'a>(&'a self, _: &'a DeviceId) -> BoxFuture<'a, Result<Box<dyn Duplex>, RoadError>> {
+        Box::pin(async move {
+            let source = Arc::clone(self.to.as_ref().map_err(|error| *error)?);
+            let (near, far) = tokio::io::duplex(256 << 10);
+            let (limits, serving) = (Arc::clone(&self.limits), Arc::clone(&self.serving));
+            serving.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let _ = serve(Io::new(far), PEER, source, &limits).await;
+                serving.fetch_sub(1, Ordering::SeqCst);
+            });
+            Ok(Box::new(Io {
+                stream: near,
+                cut: self.cut,
+            }) as Box<dyn Duplex>)
+        })
+    }
+}
+
+/// tokio's pipe with the traits of futures.
+pub struct Io {
+    stream: DuplexStream,
+    cut: Option<(usize, Cut)>,
+}
+
+impl Io {
+    pub fn new(stream: DuplexStream) -> Self {
+        Self { stream, cut: None }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let buf = match &self.cut {
+            Some((0, Cut::End)) => return Poll::Ready(Ok(0)),
+            Some((0, Cut::Silence)) => return Poll::Pending,
+            Some((left, _)) => {
+                let len = buf.len().min(*left);
+                &mut buf[..len]
+            }
+            None => buf,
+        };
+        let mut into = ReadBuf::new(buf);
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
+        let got = into.filled().len();
+        if let Some((left, _)) = &mut self.cut {
+            *left -= got;
+        }
+        Poll::Ready(Ok(got))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
