@@ -14,7 +14,7 @@
 //!
 //! Dangers guarded against: two nodes on one home ([`NodeLock`]), a seed that others can read, a home half made by a crash (made again)
 //! taken for one whose seed was lost (never touched), a socket path longer than the system takes. What makes a home is in
-//! [`make`](self::make).
+//! `home/make.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,8 +24,10 @@ use ownmesh_crypto::{DeviceSeed, Keyslot, KeyslotError};
 
 use crate::command::{CommandError, Kind};
 
-pub mod make;
+mod make;
 mod private;
+
+pub use make::{Fresh, InitError, Joined, Vacant, looks_like_home, platform, random_u64, rng};
 
 pub use private::runtime_dir;
 
@@ -429,5 +431,5 @@ pub(crate) fn short_hash(path: &Path) -> u64 {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ownmesh_node::command::CommandError;
-use ownmesh_node::home::make::{Fresh, random_u64, rng};
-use ownmesh_node::home::write_new_secret;
+use ownmesh_node::home::{Fresh, HomeState, random_u64, rng, write_new_secret};
 use serde_json::json;
 
 use super::Context;
@@ -42,9 +41,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let ui = context.ui;
-    let vacant = context.home.claim()?;
+    let blank = context.home.state() != HomeState::Mesh;
     // A refusal comes before anything is drawn or written.
-    if args.phrase_out.is_none() && !args.yes && !ui.can_ask() {
+    if blank && args.phrase_out.is_none() && !args.yes && !ui.can_ask() {
         return Err(CommandError::needs_confirmation(
             "there is no terminal to show the recovery phrase on and have it typed back",
         )
@@ -60,6 +59,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
                 .hint("name a new file for the recovery phrase"),
         );
     }
+    let vacant = context.home.claim()?;
     let password = secrets::new_password(ui, args.password_file.as_deref(), args.no_password)?;
     let name = args.name.unwrap_or_else(secrets::machine_name);
     let fresh = Fresh::draw(

@@ -1,0 +1,163 @@
+//! Arguments, help and exit codes.
+
+use crate::world::World;
+
+#[test]
+fn the_commands_are_these() {
+    let world = World::new();
+    let help = world.mesh(&["help"]);
+    assert_eq!(help.code, 0);
+    let commands: Vec<_> = help
+        .stdout
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(
+        commands.join(" "),
+        "demo init up down service status wait pair devices add spaces ls scan mode leave conflicts continue revert completions help"
+    );
+}
+
+#[test]
+fn every_command_has_help() {
+    let world = World::new();
+    for command in [
+        "demo",
+        "init",
+        "up",
+        "pair",
+        "add",
+        "wait",
+        "conflicts",
+        "service",
+    ] {
+        let help = world.mesh(&[command, "--help"]);
+        assert_eq!(help.code, 0, "{command}");
+        assert!(
+            help.stdout.contains(&format!("Usage: mesh {command}")),
+            "{}",
+            help.stdout
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let world = World::new();
+    for args in [
+        &["nonsense"][..],
+        &[],
+        &["add"],
+        &["mode", "docs", "sideways"],
+        &["wait", "--all", "--device", "x"],
+        &["up", "--listen", "x"],
+    ] {
+        let ended = world.mesh(args);
+        assert_eq!(ended.code, 2, "{args:?}");
+        assert!(ended.stdout.is_empty(), "{args:?}: {}", ended.stdout);
+        if !args.is_empty() {
+            let ended = world.mesh(&[&["--json"], args].concat());
+            assert_eq!(
+                (ended.code, ended.error()["kind"].as_str()),
+                (2, Some("usage")),
+                "{args:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_a_node_and_no_start_is_3() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    laptop.json(&["down"]);
+    for args in [
+        &["status"][..],
+        &["devices"],
+        &["spaces"],
+        &["scan"],
+        &["wait"],
+        &["conflicts"],
+        &["pair", "--yes"],
+    ] {
+        let ended = laptop.mesh(&[&["--json", "--no-start"], args].concat());
+        assert_eq!(
+            (ended.code, ended.error()["kind"].as_str()),
+            (3, Some("not_running")),
+            "{args:?}"
+        );
+    }
+    assert!(!laptop.home.join("api.sock").exists());
+}
+
+#[test]
+fn a_command_starts_the_node_and_says_so() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    laptop.json(&["down"]);
+    let ended = laptop.mesh(&["--json", "status"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.json()["device"]["name"], "laptop");
+    assert!(
+        ended.stderr.contains("starting the node"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn unknown_things_are_6() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    for args in [
+        &["scan", "nowhere", "--wait"][..],
+        &["leave", "nowhere"],
+        &["mode", "nowhere", "full"],
+        &["continue", "nowhere"],
+        &["revert", "nowhere"],
+        &["ls", "nowhere:a/b"],
+        &["conflicts", "resolve", "nowhere:a", "--keep", "both"],
+        &["add", "/nonexistent"],
+    ] {
+        let ended = laptop.mesh(&[&["--json"], args].concat());
+        assert_eq!(ended.code, 6, "{args:?}: {} {}", ended.stdout, ended.stderr);
+        assert_eq!(ended.error()["kind"], "not_found", "{args:?}");
+    }
+    assert_eq!(world.mesh(&["--home", "none", "status"]).code, 6);
+}
+
+#[test]
+fn a_ticket_is_no_argument() {
+    let world = World::new();
+    let desktop = world.device("desktop");
+    let ended = desktop.mesh(&["pair", "MESH1:ABCDEF", "--yes"]);
+    assert_eq!(ended.code, 4);
+    assert!(ended.stderr.contains("mesh pair -"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("ABCDEF"));
+    assert_eq!(desktop.mesh(&["pair", "nofile", "--yes"]).code, 6);
+}
+
+#[test]
+fn nobody_to_ask_is_4() {
+    let world = World::new();
+    let blank = world.device("blank");
+    for args in [
+        &["init", "--no-password"][..],
+        &["init", "--phrase-out", "words"],
+        &["init"],
+    ] {
+        let ended = blank.mesh(&[&["--json"], args].concat());
+        assert_eq!(
+            (ended.code, ended.error()["kind"].as_str()),
+            (4, Some("needs_confirmation")),
+            "{args:?}"
+        );
+    }
+    assert!(!world.path("words").exists());
+    let laptop = world.device("laptop").init();
+    assert_eq!(laptop.mesh(&["pair"]).code, 4);
+}
