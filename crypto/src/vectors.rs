@@ -226,3 +226,25 @@ fn statements() {
         Ok(key)
     );
 }
+
+/// What both ends of a pairing compute outside of the Noise library.
+#[test]
+fn pairing() {
+    use crate::pairing::frozen;
+    assert_eq!(
+        hex(frozen::psk(&[1; 32], &[2; 16]).expose()),
+        "f3b1c8a6c4ec3a779f1045066d80148e017fc6cbff44fc79cdbb42bb8d90d4e7"
+    );
+    assert_eq!(
+        hex(frozen::commit(&[3; 32], &[4; 32])),
+        "121641d2b75c11beb8501af9c6cfb4d6cff46f7702adbb89eed1311149a4db18"
+    );
+    assert_eq!(
+        frozen::words(&[3; 32], &[5; 32], &[4; 32]).join("-"),
+        "muffin-blade-salad"
+    );
+    assert_eq!(
+        hex(frozen::prologue(&[6; 32], &[7; 32], b"P1")),
+        "6d6573682f76302f706169722f70726f6c6f677565000106060606060606060606060606060606060606060606060606060606060606060707070707070707070707070707070707070707070707070707070707070707fbeae7c18667b6987518f3ae61ed8b19038e5961e8e7368597428eff76e4842a"
+    );
+}

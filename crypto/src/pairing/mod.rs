@@ -26,6 +26,27 @@ mod tests;
 mod ticket;
 mod words;
 
+/// The parts of the format that no message shows, for the frozen vectors.
+#[cfg(test)]
+pub(crate) mod frozen {
+    use super::handshake::{Context, Path, Psk};
+    pub(crate) use super::words::{commit, words};
+    use crate::secret::Secret;
+
+    pub(crate) fn psk(secret: &[u8; 32], session: &[u8; 16]) -> Secret<32> {
+        Psk::from_ticket(&Secret::new(*secret), session).key
+    }
+
+    pub(crate) fn prologue(joiner: &[u8; 32], sponsor: &[u8; 32], before: &[u8]) -> Vec<u8> {
+        let context = Context {
+            joiner_transport: joiner,
+            sponsor_transport: sponsor,
+            before,
+        };
+        context.prologue(Path::Ticket)
+    }
+}
+
 pub use joiner::{Joiner, JoinerOutput};
 pub use message::{Enrollment, JoinRequest};
 pub use sponsor::{Sponsor, SponsorOutput, WORD_TRIES, WordsWrong};
@@ -34,10 +55,9 @@ pub use ticket::{MAX_HINT, MAX_HINTS, Ticket, TicketError, Window};
 use crate::registry::{GrantError, StatementError};
 
 /// Longest message before the joiner is verified. Frame no larger ones to a sponsor.
+///
+/// Only E1 comes near it: every other message to a sponsor has one length, so that all of them stay far below 64 KiB in total.
 pub const MAX_EARLY_MESSAGE: usize = 16 * 1024;
-
-/// All a joiner may send to a sponsor.
-pub const MAX_EARLY_TOTAL: usize = 64 * 1024;
 
 /// Longest message to a joiner: one Noise frame.
 pub const MAX_MESSAGE: usize = handshake::MAX_FRAME;

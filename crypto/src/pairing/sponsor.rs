@@ -10,7 +10,7 @@ use crate::ids::{DeviceId, MeshId};
 use crate::keys::{DeviceKeys, DevicePublic};
 use crate::pairing::handshake::{Channel, Context, Handshake, Path, Psk, fork};
 use crate::pairing::message::{self, Enrollment, JoinRequest, PairHello};
-use crate::pairing::{MAX_EARLY_MESSAGE, MAX_EARLY_TOTAL, PairError, Window, words};
+use crate::pairing::{MAX_EARLY_MESSAGE, PairError, Window, words};
 
 /// Tries at typing the check words.
 pub const WORD_TRIES: u8 = 2;
@@ -60,7 +60,6 @@ pub struct Sponsor {
     remote_transport: Option<[u8; 32]>,
     trust_code: bool,
     nonce: [u8; 32],
-    early_bytes: usize,
     state: State,
 }
 
@@ -119,7 +118,6 @@ impl Sponsor {
             remote_transport: remote_transport_pub,
             trust_code,
             nonce,
-            early_bytes: 0,
             state: State::Hello(fork(rng)),
         }
     }
@@ -127,8 +125,7 @@ impl Sponsor {
     /// Takes the joiner's next message.
     pub fn handle(&mut self, message: &[u8]) -> Result<Vec<SponsorOutput>, PairError> {
         let state = std::mem::replace(&mut self.state, State::Dead);
-        self.early_bytes = self.early_bytes.saturating_add(message.len());
-        if message.len() > MAX_EARLY_MESSAGE || self.early_bytes > MAX_EARLY_TOTAL {
+        if message.len() > MAX_EARLY_MESSAGE {
             return Err(PairError::TooLarge);
         }
         match state {

@@ -11,7 +11,7 @@ use crate::hash::{derive, hash};
 use crate::labels::Label;
 
 /// `SHA-256(label ‖ handshake hash ‖ nonce)`.
-pub(super) fn commit(hash_of_handshake: &[u8; 32], nonce: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn commit(hash_of_handshake: &[u8; 32], nonce: &[u8; 32]) -> [u8; 32] {
     hash(Label::PAIR_COMMIT, &[hash_of_handshake, nonce])
 }
 
@@ -26,7 +26,7 @@ pub(super) fn commit_matches(
 /// Three words of 11 bits each from `HKDF-SHA256(salt = handshake hash, nonce_A ‖ nonce_B, label)`.
 ///
 /// The first two are shown on the joiner and typed on the sponsor; the third is the code path's return word.
-pub(super) fn words(
+pub(crate) fn words(
     hash_of_handshake: &[u8; 32],
     nonce_sponsor: &[u8; 32],
     nonce_joiner: &[u8; 32],

@@ -539,6 +539,9 @@ fn grown() -> Vec<Statement> {
         )
         .unwrap();
         world.must(&grant);
+        // the same right again, smaller and larger: the larger stays
+        let by = By::Device(&world.laptop);
+        world.must(&delegation(by, &mesh, keys.device_id(), name == "tv", 7).unwrap());
         adder = keys;
     }
     world.set.statements().cloned().collect()

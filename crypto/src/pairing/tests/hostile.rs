@@ -8,8 +8,16 @@ use crate::pairing::words;
 
 /// Handshake with an honest sponsor by hand; returns both with the channel open.
 fn channel(world: &mut World, with: &DeviceKeys) -> (Sponsor, Channel) {
-    let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
     let transport = with.public().transport;
+    channel_declaring(world, with, transport)
+}
+
+fn channel_declaring(
+    world: &mut World,
+    with: &DeviceKeys,
+    transport: [u8; 32],
+) -> (Sponsor, Channel) {
+    let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
     let hello = PairHello {
         path: handshake::Path::Ticket,
         session: world.window.session,
@@ -77,6 +85,21 @@ fn keys_other_than_used() {
     assert_eq!(
         sponsor.handle(&channel.write(&join).unwrap()),
         Err(PairError::JoinKeyMismatch)
+    );
+}
+
+/// Declares the PeerId of a device it is not, on a road where the connection proves none.
+#[test]
+fn a_peer_id_other_than_declared() {
+    let mut world = World::new(10);
+    let (phone, other) = (world.phone.clone(), keys(&mut world.rng));
+    let (mut sponsor, mut channel) =
+        channel_declaring(&mut world, &phone, other.public().transport);
+    let hash = *channel.hash();
+    let join = request(phone.card(), [0; 32]).sign(&phone, &hash);
+    assert_eq!(
+        sponsor.handle(&channel.write(&join).unwrap()),
+        Err(PairError::TransportMismatch)
     );
 }
 
