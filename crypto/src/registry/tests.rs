@@ -6,7 +6,6 @@ use crate::space::EpochKey;
 use crate::testing::{keys, low_order, rng};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 
 const SALT: [u8; 16] = [3; 16];
 const DOCS: SpaceId = SpaceId::from_bytes([7; 16]);
@@ -95,18 +94,6 @@ impl World {
         self.must(&grant);
         key
     }
-}
-
-fn reinsert(statements: &[Statement]) -> Registry {
-    let start = statements
-        .iter()
-        .find(|s| matches!(s.body(), Body::Genesis(_)))
-        .unwrap();
-    let mut set = Registry::new(start.bytes()).unwrap();
-    for statement in statements {
-        set.insert(statement.bytes()).unwrap();
-    }
-    set
 }
 
 #[test]
@@ -391,6 +378,53 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
+fn the_root_speaks_of_devices_alone() {
+    let mut world = World::new();
+    let (mesh, root) = (world.mesh(), &world.root);
+    let by_root = |body: &Body| {
+        Statement::sign(Some(&mesh), Signer::Root, body, |label, bytes| {
+            root.sign(label, bytes)
+        })
+        .unwrap()
+    };
+    let body = space(&world.laptop, &mesh, DOCS, "docs", SpaceKind::Folder, 1)
+        .unwrap()
+        .body()
+        .clone();
+    let statement = by_root(&body);
+    assert_eq!(world.insert(&statement), Err(StatementError::NotAllowed));
+}
+
+#[test]
+fn newer_versions_are_named() {
+    let world = World::new();
+    let with = |at: usize, byte| {
+        let mut bytes = world.set.statements().last().unwrap().bytes().to_vec();
+        bytes[at] = byte;
+        Statement::parse(&bytes).map(|_| ())
+    };
+    assert_eq!(
+        with(0, 1),
+        Err(StatementError::UnsupportedVersion {
+            version: 1,
+            suite: 1
+        })
+    );
+    assert_eq!(
+        with(1, 2),
+        Err(StatementError::UnsupportedVersion {
+            version: 0,
+            suite: 2
+        })
+    );
+    assert_eq!(with(2, 9), Err(StatementError::UnknownKind(9)));
+    assert_eq!(
+        Statement::parse(&[0; MAX_STATEMENT + 1]),
+        Err(StatementError::TooLarge)
+    );
+}
+
+#[test]
 fn names_are_for_people() {
     let world = World::new();
     let root = &world.root;
@@ -500,77 +534,7 @@ fn a_full_registry_refuses() {
     world.must(&space(&world.laptop, &mesh, DOCS, "docs", SpaceKind::Folder, 1).unwrap());
 }
 
-/// Everything a grown mesh has said, with a chain of delegations in it.
-fn grown() -> Vec<Statement> {
-    let mut world = World::new();
-    world.docs();
-    let mesh = world.mesh();
-    let mut adder = world.laptop.clone();
-    for name in ["phone", "desk", "tv"] {
-        let keys = keys(&mut world.rng);
-        world.must(
-            &delegation(By::Device(&adder), &mesh, keys.device_id(), name != "tv", 1).unwrap(),
-        );
-        let device = world.device(By::Device(&adder), name, &keys);
-        world.must(&device);
-        let rival = world.device(By::Device(&world.laptop), "rival name", &keys);
-        world.must(&rival);
-        world.must(
-            &space(
-                &keys,
-                &mesh,
-                SpaceId::from_bytes([9; 16]),
-                name,
-                SpaceKind::Records,
-                2,
-            )
-            .unwrap(),
-        );
-        let key = EpochKey::random(&mut world.rng);
-        world.must(&epoch(&keys, &mesh, DOCS, 1, &key, 1).unwrap());
-        let grant = grants(
-            &keys,
-            world.set.view(),
-            &DOCS,
-            &key,
-            &[world.nas.device_id()],
-            6,
-            &mut world.rng,
-        )
-        .unwrap();
-        world.must(&grant);
-        // the same right again, smaller and larger: the larger stays
-        let by = By::Device(&world.laptop);
-        world.must(&delegation(by, &mesh, keys.device_id(), name == "tv", 7).unwrap());
-        adder = keys;
-    }
-    world.set.statements().cloned().collect()
-}
-
-#[test]
-fn order_never_shows() {
-    let statements = grown();
-    let expected = reinsert(&statements);
-    for seed in 0..40 {
-        let mut shuffled = statements.clone();
-        shuffled.shuffle(&mut rng(seed));
-        let set = reinsert(&shuffled);
-        assert_eq!(
-            (set.digest(), set.view(), set.pending()),
-            (expected.digest(), expected.view(), 0),
-            "seed {seed}"
-        );
-        // What it hands on needs no waiting.
-        let mut relayed = Registry::new(set.statements().next().unwrap().bytes()).unwrap();
-        for statement in set.statements().skip(1) {
-            assert_eq!(
-                relayed.insert(statement.bytes()),
-                Ok(Inserted::New),
-                "seed {seed}"
-            );
-        }
-    }
-}
+mod order;
 
 proptest! {
     #[test]

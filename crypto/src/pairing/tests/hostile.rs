@@ -319,3 +319,37 @@ fn the_path_cannot_be_changed() {
         Err(PairError::UnsupportedVersion)
     );
 }
+
+proptest! {
+    /// What a peer with the right secret can put into the channel.
+    #[test]
+    fn random_plaintexts_never_panic(kind in 0u8..7, mut bytes: Vec<u8>) {
+        let _ = PairHello::parse(&bytes);
+        let _ = minicbor::decode::<Enrollment>(&bytes);
+        bytes.insert(0, kind);
+        let _ = JoinRequest::verify(&bytes, &[0; 32]);
+        let _ = message::read_nonce_sponsor(&bytes);
+        let _ = message::read_nonce_joiner(&bytes);
+        let _ = message::verify_enrolled(&bytes, &[0; 32], &[0; 32], &[0; 32]);
+        let mut gathered = message::Gathered::default();
+        for _ in 0..3 {
+            let _ = gathered.push(&bytes);
+        }
+    }
+}
+
+#[test]
+fn an_enrolment_without_end() {
+    let mut gathered = message::Gathered::default();
+    let piece = [&[4, 1][..], &[0; 60_000]].concat();
+    let pieces = MAX_ENROLLMENT / 60_000;
+    for _ in 0..pieces {
+        assert_eq!(gathered.push(&piece), Ok(None));
+    }
+    assert_eq!(gathered.push(&piece), Err(PairError::TooLarge));
+    assert_eq!(
+        message::Gathered::default().push(&[4, 1]),
+        Err(PairError::Malformed),
+        "no empty pieces without end"
+    );
+}
