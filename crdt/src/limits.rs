@@ -9,8 +9,9 @@ pub const MAX_SEALED: usize = 1 << 20;
 pub const MAX_OPEN: usize = 8 << 20;
 /// Decompressed bytes per compressed byte: history of one item packs about 100 times, bombs 1,000 times and more.
 pub const MAX_RATIO: usize = 512;
-/// Decompressed bytes that are allowed whatever the ratio: small bodies of equal changes pack extremely well.
-pub const RATIO_FREE: usize = 64 << 10;
+/// Decompressed bytes that are allowed whatever the ratio: what could have been sent plainly may also be
+/// unpacked, so that no batch filled to less is ever unsendable for packing too well.
+pub const RATIO_FREE: usize = 1 << 20;
 /// Changes of one batch: one database transaction stays below 50 ms.
 pub const MAX_BATCH_CHANGES: usize = 1_000;
 /// Logs a batch names as seen, marks of a page, entries of a vector: 32 devices with many incarnations each.

@@ -42,6 +42,9 @@ pub struct PageBody {
     /// The item after which the page begins; nothing at the first page.
     pub after: Option<ItemId>,
     /// The last item the page speaks for: what lies between and is not in it, the sender does not have.
+    ///
+    /// If the last document lies beyond it, that one is too large for the page: the next page has the
+    /// same `after` as this one's `upto` and begins with the same document's further changes.
     pub upto: ItemId,
     /// Documents ascending by id, each as its changes in causal order.
     pub docs: Vec<(ItemId, Vec<Vec<u8>>)>,
@@ -171,10 +174,13 @@ fn decode(bytes: &[u8], device: DeviceId) -> Result<PageBody, minicbor::decode::
     let after: Option<ItemId> = d.decode()?;
     let upto: ItemId = d.decode()?;
     let mut docs: Vec<(ItemId, Vec<Vec<u8>>)> = Vec::new();
-    for _ in 0..cbor::list(&mut d, 2, MAX_PAGE_DOCS)? {
+    let count = cbor::list(&mut d, 2, MAX_PAGE_DOCS)?;
+    for _ in 0..count {
         let item: ItemId = d.decode()?;
         let before = docs.last().map(|(last, _)| *last).or(after);
-        if before.is_some_and(|before| before >= item) || item > upto {
+        // Only the last document may lie beyond what the page speaks for: it goes on in the next one.
+        let complete = item <= upto || docs.len() as u64 + 1 == count;
+        if before.is_some_and(|before| before >= item) || !complete {
             return Err(minicbor::decode::Error::message("documents out of order"));
         }
         let mut changes = Vec::new();

@@ -20,6 +20,7 @@ use ownmesh_crypto::ids::Incarnation;
 struct Device {
     doc: ItemDoc,
     slow: ItemDoc,
+    model: Registers,
     inbox: Vec<CheckedChange>,
 }
 
@@ -51,6 +52,8 @@ impl Device {
                 tally.time_slow += start.elapsed();
                 tally.slow_timed += 1;
                 assert_eq!(reference, Applied::Done { fast: false });
+                supersede(&mut self.model, change);
+                assert_eq!(self.model, self.doc.regs);
             }
             ref other => {
                 assert_eq!(reference, *other);
@@ -72,6 +75,17 @@ impl Device {
             }
         }
     }
+}
+
+/// What registers mean, in four lines: all puts that no operation has named as replaced.
+fn supersede(model: &mut Registers, change: &CheckedChange) {
+    for op in change.ops() {
+        let values = model.0.entry(op.key.clone()).or_default();
+        values.retain(|(id, _)| !op.pred.contains(id));
+        values.extend(op.put.iter().map(|value| (op.id, value.clone())));
+        values.sort_by_key(|(id, _)| *id);
+    }
+    model.0.retain(|_, values| !values.is_empty());
 }
 
 const KEYS: [&str; 4] = ["c", "d", "m", "p"];

@@ -261,6 +261,13 @@ fn limits_hold_on_both_sides() {
         ..w.body()
     };
     assert_eq!(w.seal(&w.head(), &large), Err(BatchError::TooLarge));
+    // Fifteen changes of 64 KiB of the same byte pack 2,000 times and are sent all the same.
+    let equal = BatchBody {
+        changes: vec![(item, vec![0; 64 << 10]); 15],
+        ..w.body()
+    };
+    let sealed = w.seal(&w.head(), &equal).unwrap();
+    assert_eq!(w.open(&sealed.bytes).unwrap().2, equal);
     let wrong = BatchHead {
         key: KeyId::from_bytes([0; 16]),
         ..w.head()
@@ -313,12 +320,15 @@ fn a_page_is_in_order() {
     page.docs.reverse();
     let bytes = seal_page(&page, &w.epoch, &w.keys, &mut Rng(1)).unwrap();
     assert_eq!(w.open_page(&bytes), Err(PageError::Corrupt));
-    let page = PageBody {
-        upto: w.page().docs[0].0,
-        ..w.page()
-    };
-    let bytes = seal_page(&page, &w.epoch, &w.keys, &mut Rng(1)).unwrap();
-    assert_eq!(w.open_page(&bytes), Err(PageError::Corrupt));
+    // The last document may be one that goes on in the next page; none before it.
+    let upto = |upto| PageBody { upto, ..w.page() };
+    let seal = |page: &PageBody| seal_page(page, &w.epoch, &w.keys, &mut Rng(1)).unwrap();
+    let partial = upto(w.page().docs[0].0);
+    assert_eq!(w.open_page(&seal(&partial)).unwrap(), partial);
+    assert_eq!(
+        w.open_page(&seal(&upto(ItemId::ROOT))),
+        Err(PageError::Corrupt)
+    );
 }
 
 #[test]
