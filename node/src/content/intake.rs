@@ -193,7 +193,7 @@ impl Intake {
                 }
             }
             Arrival::File(at, Err(status)) | Arrival::List(at, Err(status)) => {
-                self.done(at, Err(status.into()))
+                self.done(at, Err(status.into()));
             }
             // Left over from a content that was given up.
             Arrival::Piece(_, Ok(block)) => self.shared.pool.give(block),

@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 use ownmesh_crypto::DeviceId;
 
+use crate::net::{NetHandle, OpenError};
+
 /// A stream both ways on which `/mesh/content/1` is agreed.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -29,4 +31,18 @@ pub enum RoadError {
     /// No answer in time.
     #[error("the device does not answer")]
     TimedOut,
+}
+
+impl ContentRoad for NetHandle {
+    fn open<'a>(&'a self, peer: &'a DeviceId) -> BoxFuture<'a, Result<Box<dyn Duplex>, RoadError>> {
+        Box::pin(async {
+            match self.open_content(*peer).await {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn Duplex>),
+                Err(OpenError::Refused) => Err(RoadError::Refused),
+                Err(OpenError::Timeout) => Err(RoadError::TimedOut),
+                // Too many streams of our own are open: the next try comes when one has ended.
+                Err(OpenError::NotConnected | OpenError::TooMany | OpenError::Io(_)) => Err(RoadError::NotConnected),
+            }
+        })
+    }
 }

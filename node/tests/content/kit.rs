@@ -267,7 +267,8 @@ impl Source for Known {
 
 /// A device with one folder.
 pub struct Side {
-    dir: TempDir,
+    /// Taken away with the side.
+    _dir: TempDir,
     moody: Arc<Moody>,
     known: Arc<Known>,
     counts: Arc<PeerCounts>,
@@ -289,7 +290,7 @@ impl Side {
         let known = Arc::new(Known::default());
         *known.disk.lock().unwrap() = Some(Arc::new(Shown(Arc::clone(&moody))));
         Self {
-            dir,
+            _dir: dir,
             moody,
             known,
             counts: Arc::default(),
@@ -305,7 +306,7 @@ impl Side {
             Arc::clone(&self.counts),
         );
         Self {
-            dir,
+            _dir: dir,
             moody,
             known,
             counts,
