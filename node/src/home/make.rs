@@ -143,6 +143,8 @@ pub struct Joined {
     pub statements: Vec<Vec<u8>>,
     /// The name it has there.
     pub device_name: String,
+    /// Copies of the keyslots, as they were handed over.
+    pub keyslots: Vec<Vec<u8>>,
 }
 
 /// A home that this process holds and in which no device lives, or one that is to be replaced.
@@ -168,11 +170,20 @@ impl Vacant {
         )
     }
 
-    /// Keeps what a device has when it has joined.
+    /// Keeps what a device has when it has joined. A keyslot that cannot be read is left out; the device it came from has it.
     pub fn join(self, joined: &Joined) -> Result<NodeLock, InitError> {
+        let slots: Vec<_> = joined
+            .keyslots
+            .iter()
+            .filter_map(|bytes| Keyslot::parse(bytes).ok())
+            .collect();
+        let slots: Vec<_> = slots
+            .iter()
+            .map(|slot| (slot.slot_id().as_slice(), slot.to_bytes()))
+            .collect();
         self.make(
             &joined.seed,
-            &[],
+            &slots,
             &joined.mesh_secret,
             &joined.statements,
             &joined.device_name,
