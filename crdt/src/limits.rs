@@ -21,6 +21,8 @@ pub const MAX_PAGE_DOCS: usize = 65_536;
 
 /// Bytes of one change: it has to fit a batch alone, with its envelope.
 pub const MAX_CHANGE: usize = (1 << 20) - (64 << 10);
+/// Bytes no change is shorter than: bounds how many a page can claim to hold, each of which costs memory.
+pub const MIN_CHANGE: usize = 40;
 /// Operations of one change, and entries of each of its run-length columns: a 57-byte change can claim 2^50.
 pub const MAX_OPS: u64 = 10_000;
 /// Actors one change may name: 32 devices and their older incarnations.

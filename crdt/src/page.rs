@@ -15,7 +15,7 @@ use rand::CryptoRng;
 
 use crate::cbor;
 use crate::envelope::{self, Envelope, Refused, SUITE, VERSION};
-use crate::limits::{MAX_CHANGE, MAX_LOGS, MAX_OPEN, MAX_PAGE_DOCS};
+use crate::limits::{MAX_CHANGE, MAX_LOGS, MAX_OPEN, MAX_PAGE_DOCS, MIN_CHANGE};
 
 /// Where a log stands in the transferred state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,8 +184,12 @@ fn decode(bytes: &[u8], device: DeviceId) -> Result<PageBody, minicbor::decode::
             return Err(minicbor::decode::Error::message("documents out of order"));
         }
         let mut changes = Vec::new();
-        for _ in 0..cbor::list(&mut d, 1, MAX_OPEN)? {
-            changes.push(cbor::bytes(&mut d, MAX_CHANGE)?);
+        for _ in 0..cbor::list(&mut d, 1, MAX_OPEN / MIN_CHANGE)? {
+            let change = cbor::bytes(&mut d, MAX_CHANGE)?;
+            if change.len() < MIN_CHANGE {
+                return Err(minicbor::decode::Error::message("too short for a change"));
+            }
+            changes.push(change);
         }
         docs.push((item, changes));
     }
