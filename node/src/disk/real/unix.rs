@@ -24,9 +24,9 @@ pub struct RealDisk {
     root: PathBuf,
     dir: OwnedFd,
     /// The filesystem refused RENAME_NOREPLACE once.
-    no_noreplace: AtomicBool,
+    pub(super) no_noreplace: AtomicBool,
     /// The kernel refused openat2 once.
-    no_openat2: AtomicBool,
+    pub(super) no_openat2: AtomicBool,
 }
 
 impl RealDisk {
