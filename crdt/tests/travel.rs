@@ -329,6 +329,12 @@ fn a_page_is_in_order() {
         w.open_page(&seal(&upto(ItemId::ROOT))),
         Err(PageError::Corrupt)
     );
+    // Changes of no bytes in great number would take memory of their own.
+    let hollow = PageBody {
+        docs: vec![(ItemId::from_bytes([0x17; 16]), vec![vec![]; 200_000])],
+        ..w.page()
+    };
+    assert_eq!(w.open_page(&seal(&hollow)), Err(PageError::Corrupt));
 }
 
 #[test]
