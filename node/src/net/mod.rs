@@ -13,6 +13,8 @@
 //! Knows nothing of what the messages mean. Only this module names libp2p and mdns-sd.
 
 mod address;
+#[cfg(test)]
+mod attack_tests;
 mod counters;
 mod dialing;
 mod discovery;

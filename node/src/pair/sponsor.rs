@@ -234,9 +234,8 @@ impl SponsorSession {
         match attempt.machine.confirm_words(typed) {
             Ok(outputs) => self.take(outputs),
             Err(WordsWrong { left: 0 }) => {
-                let mut effects = self.fail(Failure::Words);
-                effects.extend(self.end(WindowEnd::Attempts));
-                effects
+                self.attempts = ATTEMPTS;
+                self.fail(Failure::Words)
             }
             Err(WordsWrong { left }) => vec![SponsorEffect::WordsWrong { left }],
         }
@@ -367,5 +366,96 @@ impl SponsorSession {
         let mut effects = self.fail(Failure::Closed);
         effects.push(SponsorEffect::Closed { end });
         effects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ownmesh_crypto::DeviceSeed;
+    use ownmesh_crypto::pairing::Joiner;
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    const MESH: MeshId = MeshId::from_bytes([7; 16]);
+
+    fn keys(seed: u8) -> Arc<DeviceKeys> {
+        Arc::new(DeviceKeys::from_seed(&DeviceSeed::from_bytes([seed; 32])))
+    }
+
+    fn closed(effects: &[SponsorEffect]) -> Option<WindowEnd> {
+        effects.iter().find_map(|effect| match effect {
+            SponsorEffect::Closed { end } => Some(*end),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_window_ends_after_five_attempts_and_by_time() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Instant::now();
+        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
+        for i in 0..u64::from(ATTEMPTS) {
+            let effects = session.handle_frame(now, &mut rng, PairStream(i), [0; 32], b"junk");
+            assert_eq!(closed(&effects).is_some(), i == 4, "{effects:?}");
+        }
+        assert!(
+            !session.is_open() && session.deadline().is_none() && session.ticket(vec![]).is_none()
+        );
+
+        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
+        let until = session.deadline().unwrap();
+        assert_eq!(until - now, WINDOW_TIME);
+        assert!(
+            session
+                .handle_time(until - Duration::from_secs(1))
+                .is_empty()
+        );
+        assert_eq!(
+            closed(&session.handle_time(until)),
+            Some(WindowEnd::Expired)
+        );
+    }
+
+    #[test]
+    fn one_joiner_at_a_time_and_none_that_falls_asleep() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Instant::now();
+        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
+        let ticket = session.ticket(vec![]).unwrap().unwrap();
+        let phone = keys(2);
+        let transport = phone.public().transport;
+        let (_, first) =
+            Joiner::new(&ticket, &phone, "phone", "linux", &transport, &mut rng).unwrap();
+        let effects = session.handle_frame(now, &mut rng, PairStream(1), transport, &first);
+        assert!(
+            matches!(effects[..], [SponsorEffect::Send { .. }]),
+            "{effects:?}"
+        );
+        let busy = session.handle_frame(now, &mut rng, PairStream(2), [9; 32], &first);
+        assert_eq!(
+            busy,
+            [SponsorEffect::Close {
+                stream: PairStream(2)
+            }]
+        );
+        assert_eq!(session.deadline(), Some(now + MESSAGE_TIME));
+        let effects = session.handle_time(now + MESSAGE_TIME);
+        let slow = SponsorEffect::Failed {
+            why: Failure::Slow,
+            attempts_left: 4,
+            unconfirmed: None,
+        };
+        assert_eq!(
+            effects,
+            [
+                SponsorEffect::Close {
+                    stream: PairStream(1)
+                },
+                slow
+            ]
+        );
+        assert!(session.handle_closed(PairStream(1)).is_empty());
+        assert_eq!(closed(&session.cancel()), Some(WindowEnd::Cancelled));
     }
 }

@@ -1,7 +1,8 @@
 //! Connections and their sessions: from the handshake to the last word.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
@@ -344,6 +345,9 @@ impl Driver {
             });
         }
         if let Some(device) = self.devices.get_mut(&session.device) {
+            // Whether it heard of the removal or of the closed connection first.
+            let removed = Ended::Lost(Loss::Removed);
+            let how = if device.pinned { how } else { removed };
             let steps = device.link.ended(id, how);
             self.take_steps(session.device, steps);
         }
@@ -387,7 +391,7 @@ impl Driver {
                         why,
                     });
                     if let Some(device) = self.devices.get_mut(&device_id) {
-                        device.backoff = Backoff::new(Instant::now(), std::time::Duration::ZERO);
+                        device.backoff = Backoff::new(Instant::now(), Duration::ZERO);
                     }
                     self.delay(device_id);
                 }
@@ -431,23 +435,20 @@ impl Driver {
         });
     }
 
-    /// The engine is being told: messages may flow.
-    pub(super) fn adopt(&mut self, id: ConnectionId) {
-        let Some(session) = self.sessions.get(&id) else {
-            return;
-        };
-        let Some(device) = self
-            .devices
-            .get_mut(&session.device)
-            .filter(|device| device.pinned)
-        else {
-            return;
-        };
-        device.backoff = Backoff::new(Instant::now(), std::time::Duration::ZERO);
+    /// The engine is being told: messages may be queued. Returns: what the session is to be told then.
+    pub(super) fn ready(&mut self, id: ConnectionId) -> Option<(mpsc::Sender<Ctl>, Arc<Outbox>)> {
+        let session = self.sessions.get(&id)?;
+        let device = self.devices.get_mut(&session.device)?;
+        // Whoever was removed a moment ago is about to be told so.
+        if self.shared.policy.role(&device.peer) != Some(Role::Pinned) {
+            return None;
+        }
+        device.backoff = Backoff::new(Instant::now(), Duration::ZERO);
+        let outbox = device.outbox.clone();
         self.shared
             .outboxes()
-            .insert(session.device, device.outbox.clone());
-        let _ = session.ctl.try_send(Ctl::Adopt(device.outbox.clone()));
+            .insert(session.device, outbox.clone());
+        Some((session.ctl.clone(), outbox))
     }
 
     pub(super) fn handle_open_content(

@@ -199,15 +199,17 @@ impl Driver {
     /// Hands over what the engine has room for. A session may speak once its `Connected` is on its way.
     fn tell(&mut self) {
         while !self.out.is_empty() {
-            let Ok(permit) = self.events.try_reserve() else {
+            let Ok(permit) = self.events.clone().try_reserve_owned() else {
                 return;
             };
             let Some(Out { event, adopt }) = self.out.pop_front() else {
                 return;
             };
+            // Whoever reads `Connected` may send at once, so the queue is there before.
+            let ready = adopt.and_then(|connection| self.ready(connection));
             permit.send(event);
-            if let Some(connection) = adopt {
-                self.adopt(connection);
+            if let Some((ctl, outbox)) = ready {
+                let _ = ctl.try_send(Ctl::Adopt(outbox));
             }
         }
     }
