@@ -34,6 +34,10 @@ pub use private::runtime_dir;
 /// Longest socket path: `sun_path` has 104 bytes on the BSDs and macOS, 108 on Linux, one of them the final zero.
 const MAX_SOCKET_PATH: usize = 103;
 
+/// How often the lock is tried: [`Home::holder`] takes it for a moment, which must not look like a node.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What [`Home::state`] finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HomeState {
@@ -249,22 +253,25 @@ impl Home {
             .create(true)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = (&file).take(32).read_to_string(&mut text);
-                return Err(HomeError::Held {
-                    path: self.root.clone(),
-                    pid: text.trim().parse().ok(),
-                });
-            }
-            Err(fs::TryLockError::Error(source)) => {
-                return Err(HomeError::Io {
-                    what: "lock",
-                    path,
-                    source,
-                });
+        let mut tries = LOCK_TRIES;
+        while let Err(error) = file.try_lock() {
+            tries -= 1;
+            match error {
+                fs::TryLockError::WouldBlock if tries > 0 => std::thread::sleep(LOCK_PAUSE),
+                fs::TryLockError::WouldBlock => {
+                    let pid = self.holder_pid();
+                    return Err(HomeError::Held {
+                        path: self.root.clone(),
+                        pid,
+                    });
+                }
+                fs::TryLockError::Error(source) => {
+                    return Err(HomeError::Io {
+                        what: "lock",
+                        path,
+                        source,
+                    });
+                }
             }
         }
         let written = file
@@ -285,18 +292,15 @@ impl Home {
     /// Who holds the home, if anybody does.
     pub fn holder(&self) -> Option<HomeError> {
         let file = File::open(self.lock_path()).ok()?;
-        match file.try_lock_shared() {
-            Ok(()) => None,
-            Err(_) => {
-                let pid = fs::read_to_string(self.lock_path())
-                    .ok()
-                    .and_then(|text| text.trim().parse().ok());
-                Some(HomeError::Held {
-                    path: self.root.clone(),
-                    pid,
-                })
-            }
-        }
+        file.try_lock_shared().is_err().then(|| HomeError::Held {
+            path: self.root.clone(),
+            pid: self.holder_pid(),
+        })
+    }
+
+    fn holder_pid(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.lock_path()).ok()?;
+        text.trim().parse().ok()
     }
 
     /// Reads the seed. Refuses one that others can read, own, or have replaced by a link.

@@ -65,6 +65,7 @@ impl Context {
 
 /// Reads the arguments, does what they say, and gives the exit code.
 pub(crate) fn run() -> ExitCode {
+    no_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -81,6 +82,19 @@ pub(crate) fn run() -> ExitCode {
             result
         });
     finish(&ui, result)
+}
+
+/// Keys and phrases are in memory; a crash must not write them to a disk.
+fn no_core_dumps() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        let _ = setrlimit(Resource::Core, none);
+    }
 }
 
 /// Wrong usage: clap's own words for people, an error object for scripts.

@@ -8,7 +8,6 @@ use ownmesh_node::api::Api;
 use ownmesh_node::command::{CommandError, ErrorReply};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -79,6 +78,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
 }
 
 async fn foreground(context: &Context, args: &Args) -> Result<End> {
+    #[cfg(unix)]
     if args.detached {
         let _ = rustix::process::setsid();
     }
@@ -133,8 +133,18 @@ fn ready(value: &serde_json::Value) {
     let _ = writeln!(stdout, "{value}").and_then(|()| stdout.flush());
 }
 
-/// Completes at the first SIGTERM or SIGINT; the second one ends the process at once.
+#[cfg(not(unix))]
 fn stop_signal() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// Completes at the first SIGTERM or SIGINT; the second one ends the process at once.
+#[cfg(unix)]
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
     let failed = |error| CommandError::failed(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

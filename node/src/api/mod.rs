@@ -91,6 +91,14 @@ impl Api {
     }
 }
 
+#[cfg(not(unix))]
+impl Api {
+    /// Never called: there is nothing to bind.
+    pub async fn serve(self, _: seam::Handle, stop: impl Future<Output = ()>) {
+        stop.await;
+    }
+}
+
 impl Drop for Api {
     fn drop(&mut self) {
         // Within the lock: nobody else can have made a new one at this path.
