@@ -357,3 +357,49 @@ fn a_range_beyond_the_file_is_absent() {
         assert_eq!(bytes, Head::bare(9, Status::Absent).to_bytes());
     }
 }
+
+#[test]
+fn what_a_try_for_another_content_left_does_no_harm() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    theirs.write("big", &noise(1, 12 * MIB));
+    let old = theirs.scan();
+    run(ours.fetch(&Road::to(&theirs).cut_after(8 * MIB, Cut::End), old))
+        .remove(0)
+        .result
+        .unwrap_err();
+    theirs.write("big", &noise(2, 12 * MIB));
+    let wants = theirs.scan();
+    let ok = run(ours.fetch(&Road::to(&theirs), wants.clone()))
+        .remove(0)
+        .result
+        .unwrap();
+    assert_eq!(
+        (ok.from_local, ours.staged_hash(&wants[0])),
+        (0, wants[0].hash)
+    );
+    assert_eq!(ours.staged_names(), ["big"]);
+}
+
+#[test]
+fn a_device_that_cannot_say_is_busy() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    theirs.write("big", &noise(1, 2 * MIB));
+    theirs.write("small", &noise(2, 5000));
+    let wants = theirs.scan();
+    theirs.break_database();
+    for fetched in run(ours.fetch(&Road::to(&theirs), wants)) {
+        assert!(
+            matches!(fetched.result, Err(FetchError::Busy)),
+            "{fetched:?}"
+        );
+    }
+}
+
+#[test]
+fn each_result_is_told_as_it_comes() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    (0..50u64).for_each(|n| theirs.write(&format!("{n}"), &noise(n, 100)));
+    let wants = theirs.scan();
+    run(ours.fetch(&Road::to(&theirs), wants.clone()));
+    assert_eq!(ours.told(), wants.len());
+}

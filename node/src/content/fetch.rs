@@ -412,11 +412,12 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
     ///
     /// Returns: false when all is done.
     async fn wait(&mut self) -> Result<bool, Broken> {
+        // What is still under way then belongs to a content that was given up.
+        if self.shared.finished() {
+            return Ok(false);
+        }
         let awaits = self.shared.window().awaits();
         if !awaits {
-            if self.shared.finished() {
-                return Ok(false);
-            }
             self.shared.wake.notified().await;
             return Ok(true);
         }

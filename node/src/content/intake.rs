@@ -133,13 +133,25 @@ impl Intake {
         let room = is_small(want)
             || files == 0
             || (files < LARGE_FILES && bytes.saturating_add(want.size) <= LARGE_BYTES);
-        room && self.shared.window().queued() < 2 * WINDOW_ITEMS
+        let window = self.shared.window();
+        // Copying a very large one may take minutes, for which no peer should wait with answers in hand.
+        let alone = want.size <= LARGE_BYTES || window.is_empty();
+        room && alone && window.queued() < 2 * WINDOW_ITEMS
+    }
+
+    fn next_want(&mut self) -> usize {
+        let at = self.looked;
+        self.looked += 1;
+        if !is_small(&self.wants[at]) {
+            self.large.0 += 1;
+            self.large.1 = self.large.1.saturating_add(self.wants[at].size);
+        }
+        at
     }
 
     /// Looks what is at hand of the next want, and asks for it if it is nothing whole.
     fn look(&mut self) {
-        let at = self.looked;
-        self.looked += 1;
+        let at = self.next_want();
         let want = &self.wants[at];
         if let Some(whole) = Staging::new(&self.into, want)
             .and_then(|staging| staging.copy_whole())
@@ -155,8 +167,6 @@ impl Intake {
                 what: What::File { size },
             });
         }
-        self.large.0 += 1;
-        self.large.1 += size;
         let known = self.into.local.list_known(&hash);
         match known
             .filter(|list| list.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>() == size)
@@ -201,18 +211,29 @@ impl Intake {
         }
     }
 
+    /// Takes what has arrived in the middle of a large content, up to the next piece of one.
+    fn keep_up(&mut self) {
+        while let Some(arrival) = self.at_hand() {
+            match arrival {
+                Arrival::Piece(want, _) if self.results[want].is_none() => {
+                    return self.batch.push_front(arrival);
+                }
+                other => self.take(other),
+            }
+        }
+    }
+
     fn plan(&mut self, want: usize, list: &[Chunk], list_bytes: u64) {
         let wanted = &self.wants[want];
         let left = Staging::new(&self.into, wanted).map_or(0, |staging| staging.part_size());
         let local = &self.into.local;
         let plan = Plan::new(wanted.hash, list, |chunk, offset| {
-            if offset + u64::from(chunk.len) <= left {
-                return Origin::Part;
-            }
             match local.chunk(&chunk.id) {
                 Some((path, offset, len, stat)) if len == chunk.len => {
                     Origin::Local { path, offset, stat }
                 }
+                // A guess: it may have been left by a try for another content.
+                _ if offset + u64::from(chunk.len) <= left => Origin::Part,
                 _ => Origin::Net,
             }
         });
@@ -347,8 +368,7 @@ impl Intake {
     /// The stream is gone: what is at hand whole is still taken, the rest has failed.
     fn give_up(&mut self) {
         while self.looked < self.wants.len() {
-            let at = self.looked;
-            self.looked += 1;
+            let at = self.next_want();
             let staging = Staging::new(&self.into, &self.wants[at]);
             if let Some(whole) = staging.and_then(|staging| staging.copy_whole()).transpose() {
                 self.done(at, whole);
@@ -365,13 +385,13 @@ impl Intake {
         if self.results[at].is_some() {
             return;
         }
-        if result.is_err() && !is_small(&self.wants[at]) {
-            self.later.retain(|(_, request)| request.want != at);
-            self.shared.window().forget(at);
-        }
-        if !is_small(&self.wants[at]) && at < self.looked {
+        if !is_small(&self.wants[at]) {
             self.large.0 = self.large.0.saturating_sub(1);
             self.large.1 = self.large.1.saturating_sub(self.wants[at].size);
+            if result.is_err() {
+                self.later.retain(|(_, request)| request.want != at);
+                self.shared.window().forget(at);
+            }
         }
         let fetched = Fetched {
             want: self.wants[at].clone(),
@@ -437,6 +457,7 @@ impl Feed<'_> {
 impl Supply for Feed<'_> {
     fn reached(&mut self, offset: u64) {
         self.intake.reach(self.base + offset);
+        self.intake.keep_up();
     }
 
     fn next(&mut self, max: usize) -> Result<&[u8], SupplyError> {

@@ -113,3 +113,45 @@ impl Plan {
         self.steps.iter().map(|step| step.chunk).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ownmesh_crypto::ChunkId;
+
+    fn list(lens: &[u32]) -> Vec<Chunk> {
+        let chunk = |(n, len): (usize, &u32)| Chunk {
+            id: ChunkId::from_bytes([n as u8; 32]),
+            len: *len,
+        };
+        lens.iter().enumerate().map(chunk).collect()
+    }
+
+    #[test]
+    fn adjoining_chunks_are_asked_for_together_up_to_the_limit() {
+        let mib = 1 << 20;
+        let list = list(&[mib; 12]);
+        let here = [3, 4];
+        let plan = Plan::new(ContentHash::from_bytes([0; 32]), &list, |chunk, _| {
+            if here.contains(&chunk.id.as_bytes()[0]) {
+                From::Part
+            } else {
+                From::Net
+            }
+        });
+        assert_eq!(plan.size, 12 * u64::from(mib));
+        assert_eq!(plan.ranges(), [(0, 3 * mib), (5 * u64::from(mib), 7 * mib)]);
+        let all = Plan::new(plan.hash, &list, |_, _| From::Net);
+        assert_eq!(all.ranges(), [(0, 8 * mib), (8 * u64::from(mib), 4 * mib)]);
+        assert_eq!(all.list(), list);
+    }
+
+    #[test]
+    fn a_second_pass_asks_for_the_holes_alone() {
+        let list = list(&[10, 20, 30, 40]);
+        let plan =
+            Plan::new(ContentHash::from_bytes([0; 32]), &list, |_, _| From::Net).again(&[1, 2, 99]);
+        assert_eq!(plan.ranges(), [(10, 50)]);
+        assert_eq!(plan.steps[3].from, From::Staged);
+    }
+}

@@ -41,7 +41,9 @@ impl ContentRoad for NetHandle {
                 Err(OpenError::Refused) => Err(RoadError::Refused),
                 Err(OpenError::Timeout) => Err(RoadError::TimedOut),
                 // Too many streams of our own are open: the next try comes when one has ended.
-                Err(OpenError::NotConnected | OpenError::TooMany | OpenError::Io(_)) => Err(RoadError::NotConnected),
+                Err(OpenError::NotConnected | OpenError::TooMany | OpenError::Io(_)) => {
+                    Err(RoadError::NotConnected)
+                }
             }
         })
     }

@@ -15,8 +15,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 use ownmesh_node::content::wire::{Ask, WantFile};
 use ownmesh_node::content::{
-    ContentRoad, Duplex, FetchInto, FetchLimits, Fetched, Local, Located, PeerCounts, RoadError,
-    ServeLimits, Source, SourceError, Want, answer, serve,
+    ContentRoad, Duplex, FetchInto, FetchLimits, Fetched, Local, Located, PeerCounts, Progress,
+    RoadError, ServeLimits, Source, SourceError, Want, answer, serve,
 };
 use ownmesh_node::disk::hash::{Chunk, Hashed, hash_file};
 use ownmesh_node::disk::real::RealDisk;
@@ -200,6 +200,7 @@ pub struct Known {
     files: Mutex<BTreeMap<RelPath, Hashed>>,
     told: Mutex<Vec<RelPath>>,
     denies: Mutex<bool>,
+    broken: Mutex<bool>,
     disk: Mutex<Option<Arc<dyn Disk>>>,
 }
 
@@ -250,6 +251,9 @@ impl Source for Known {
         !*self.denies.lock().unwrap() && *peer == PEER && *space == SPACE
     }
     fn locate(&self, _: &SpaceId, hash: &ContentHash) -> Result<Vec<Located>, SourceError> {
+        if *self.broken.lock().unwrap() {
+            return Err(SourceError("the database is locked".into()));
+        }
         let disk = self.disk.lock().unwrap().clone().unwrap();
         let located = |(path, hashed): (RelPath, Hashed)| Located {
             disk: Arc::clone(&disk),
@@ -265,13 +269,29 @@ impl Source for Known {
     }
 }
 
+/// What a fetch said while it ran.
+#[derive(Default)]
+struct Tally {
+    moved: PeerCounts,
+    done: AtomicU64,
+}
+
+impl Progress for Tally {
+    fn moved(&self, from_net: u64, from_local: u64) {
+        self.moved.moved(from_net, from_local);
+    }
+    fn done(&self, _: &Fetched) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A device with one folder.
 pub struct Side {
     /// Taken away with the side.
     _dir: TempDir,
     moody: Arc<Moody>,
     known: Arc<Known>,
-    counts: Arc<PeerCounts>,
+    counts: Arc<Tally>,
     limits: FetchLimits,
 }
 
@@ -373,6 +393,15 @@ impl Side {
         *self.known.denies.lock().unwrap() = true;
     }
 
+    pub fn break_database(&self) {
+        *self.known.broken.lock().unwrap() = true;
+    }
+
+    /// How many results this side was told of while they came.
+    pub fn told(&self) -> usize {
+        self.counts.done.load(Ordering::Relaxed) as usize
+    }
+
     pub fn superseded(&self) -> Vec<RelPath> {
         self.known.told.lock().unwrap().clone()
     }
@@ -399,7 +428,7 @@ impl Side {
     }
 
     pub fn counts(&self) -> &PeerCounts {
-        &self.counts
+        &self.counts.moved
     }
 
     pub async fn fetch(&self, road: &Road, wants: Vec<Want>) -> Vec<Fetched> {
