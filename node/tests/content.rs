@@ -4,6 +4,8 @@
 mod kit;
 #[path = "content/liars.rs"]
 mod liars;
+#[path = "content/moody.rs"]
+mod moody;
 
 use std::time::Duration;
 

@@ -12,11 +12,12 @@ use ownmesh_tiering::chunker::ONE_CHUNK;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::assemble::{AssembleError, Moved, Outcome, Place, Supply, SupplyError, assemble};
-use super::block::Block;
-use super::fetch::{Arrival, Broken, FetchError, FetchInto, Fetched, FetchedOk, Shared, Want};
+use super::assemble::{AssembleError, Moved, Outcome, Place, SupplyError, assemble};
+use super::feed::Feed;
+use super::fetch::{FetchError, FetchInto, Fetched, FetchedOk, Want};
 use super::plan::{From as Origin, Plan};
 use super::staging::Staging;
+use super::talk::{Arrival, Broken, Shared};
 use super::window::{Request, WINDOW_ITEMS, What};
 use super::wire::list_from_bytes;
 use crate::disk::Stage;
@@ -37,7 +38,7 @@ pub(super) struct Intake {
     /// The wants before this one were looked at.
     looked: usize,
     large: (usize, u64),
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     arrivals: mpsc::Receiver<Vec<Arrival>>,
     batch: VecDeque<Arrival>,
     ready: VecDeque<Ready>,
@@ -117,7 +118,7 @@ impl Intake {
         self.batch.pop_front()
     }
 
-    fn wait(&mut self) -> Option<Arrival> {
+    pub(super) fn wait(&mut self) -> Option<Arrival> {
         while self.batch.is_empty() {
             self.batch = self.arrivals.blocking_recv()?.into();
         }
@@ -185,7 +186,7 @@ impl Intake {
         self.shared.wake();
     }
 
-    fn take(&mut self, arrival: Arrival) {
+    pub(super) fn take(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::File(at, Ok(bytes)) => {
                 let result = Staging::new(&self.into, &self.wants[at])
@@ -212,7 +213,7 @@ impl Intake {
     }
 
     /// Takes what has arrived in the middle of a large content, up to the next piece of one.
-    fn keep_up(&mut self) {
+    pub(super) fn keep_up(&mut self) {
         while let Some(arrival) = self.at_hand() {
             match arrival {
                 Arrival::Piece(want, _) if self.results[want].is_none() => {
@@ -269,7 +270,7 @@ impl Intake {
     }
 
     /// The writing has come to `place` on the line: what comes soon is asked.
-    fn reach(&mut self, place: u64) {
+    pub(super) fn reach(&mut self, place: u64) {
         self.line.0 = self.line.0.max(place);
         let until = self.line.0 + LOOKAHEAD;
         let mut any = false;
@@ -413,66 +414,5 @@ struct Finish(Arc<Shared>);
 impl Drop for Finish {
     fn drop(&mut self) {
         self.0.finish();
-    }
-}
-
-/// The pieces of one content, out of everything that arrives.
-struct Feed<'a> {
-    want: usize,
-    base: u64,
-    piece: Option<(Block, usize)>,
-    refused: Option<FetchError>,
-    intake: &'a mut Intake,
-}
-
-impl Feed<'_> {
-    /// Returns: why the peer refused, if it did.
-    fn close(self) -> Option<FetchError> {
-        if let Some((block, _)) = self.piece {
-            self.intake.shared.pool.give(block);
-        }
-        self.refused
-    }
-
-    fn pull(&mut self) -> Result<(), SupplyError> {
-        loop {
-            match self.intake.wait().ok_or(SupplyError)? {
-                Arrival::Piece(want, Ok(block)) if want == self.want => {
-                    if !block.is_empty() {
-                        self.piece = Some((block, 0));
-                        return Ok(());
-                    }
-                    self.intake.shared.pool.give(block);
-                }
-                Arrival::Piece(want, Err(status)) if want == self.want => {
-                    self.refused = Some(status.into());
-                    return Err(SupplyError);
-                }
-                other => self.intake.take(other),
-            }
-        }
-    }
-}
-
-impl Supply for Feed<'_> {
-    fn reached(&mut self, offset: u64) {
-        self.intake.reach(self.base + offset);
-        self.intake.keep_up();
-    }
-
-    fn next(&mut self, max: usize) -> Result<&[u8], SupplyError> {
-        if let Some((block, _)) = self
-            .piece
-            .take_if(|(block, used)| *used == block.filled().len())
-        {
-            self.intake.shared.pool.give(block);
-        }
-        if self.piece.is_none() {
-            self.pull()?;
-        }
-        let (block, used) = self.piece.as_mut().ok_or(SupplyError)?;
-        let from = *used;
-        *used = block.filled().len().min(from + max);
-        Ok(&block.filled()[from..*used])
     }
 }

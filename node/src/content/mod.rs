@@ -26,8 +26,10 @@ pub mod window;
 pub mod wire;
 
 mod block;
+mod feed;
 mod intake;
 mod staging;
+mod talk;
 
 pub use counters::{Counters, PeerCounts, Progress};
 pub use fetch::{FetchError, FetchInto, FetchLimits, Fetched, FetchedOk, Local, Want, fetch};
