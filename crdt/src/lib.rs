@@ -40,4 +40,5 @@ pub mod limits;
 pub mod message;
 pub mod op;
 pub mod page;
+pub mod tree;
 pub mod vector;

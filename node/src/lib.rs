@@ -8,3 +8,6 @@ pub mod home;
 pub mod service;
 pub mod status;
 pub mod net;
+pub mod pair;
+pub mod db;
+pub mod engine;

@@ -86,13 +86,21 @@ impl From<io::Error> for HashError {
 pub fn is_racy(meta: &Meta, start: i64) -> bool {
     /// The coarsest clock's tick divides both stamps only where the filesystem has no finer one.
     const SECOND: i64 = 1_000_000_000;
-    let written = if meta.mtime_ns > start { meta.ctime_ns } else { meta.mtime_ns.max(meta.ctime_ns) };
+    let written = if meta.mtime_ns > start {
+        meta.ctime_ns
+    } else {
+        meta.mtime_ns.max(meta.ctime_ns)
+    };
     let coarse = meta.mtime_ns % SECOND == 0 && meta.ctime_ns % SECOND == 0;
     written >= start - if coarse { RACY_COARSE_NS } else { RACY_NS }
 }
 
-/// Hashes and cuts one file.
-pub fn hash_file(disk: &dyn Disk, path: &RelPath, secret: &SpaceSecret) -> Result<Hashed, HashError> {
+/// Hashes and cuts one file; a large one with a second thread.
+pub fn hash_file(
+    disk: &dyn Disk,
+    path: &RelPath,
+    secret: &SpaceSecret,
+) -> Result<Hashed, HashError> {
     hash_one(disk, path, secret, true)
 }
 
@@ -104,9 +112,14 @@ pub fn hash_files(
     paths: &[RelPath],
     secret: &SpaceSecret,
 ) -> Vec<Result<Hashed, HashError>> {
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(paths.len());
+    let workers = thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(paths.len());
     if workers <= 1 {
-        return paths.iter().map(|path| hash_file(disk, path, secret)).collect();
+        return paths
+            .iter()
+            .map(|path| hash_file(disk, path, secret))
+            .collect();
     }
     let next = AtomicUsize::new(0);
     let work = || {
@@ -143,7 +156,10 @@ fn hash_one(
     let start = disk.now_ns();
     let file = disk.open(path)?;
     let before = file.meta()?;
-    let read = Exact { file: &*file, size: before.size };
+    let read = Exact {
+        file: &*file,
+        size: before.size,
+    };
     let (hash, chunks) = if before.size <= chunker::ONE_CHUNK as u64 {
         (read.all(secret)?, Vec::new())
     } else if may_spawn && before.size >= TWO_THREADS {
@@ -158,7 +174,15 @@ fn hash_one(
         return Err(HashError::Changed);
     }
     let racy = is_racy(&meta, start);
-    Ok(Hashed { content: Content::File { size: meta.size, hash }, chunks, meta, racy })
+    Ok(Hashed {
+        content: Content::File {
+            size: meta.size,
+            hash,
+        },
+        chunks,
+        meta,
+        racy,
+    })
 }
 
 /// A file that has to have exactly this size.
@@ -188,7 +212,11 @@ impl Exact<'_> {
     }
 
     /// A longer one: shows each block to `block` and returns the chunks.
-    fn cut(&self, secret: &SpaceSecret, mut block: impl FnMut(&[u8])) -> Result<Vec<Chunk>, HashError> {
+    fn cut(
+        &self,
+        secret: &SpaceSecret,
+        mut block: impl FnMut(&[u8]),
+    ) -> Result<Vec<Chunk>, HashError> {
         let mut cutter = Cutter::new(&secret.cut_seed());
         let mut chunks = Vec::new();
         // From MAX bytes on there is always a cut, so that a block more is always room enough.
@@ -197,7 +225,10 @@ impl Exact<'_> {
         loop {
             while let Some(len) = cutter.next(&buf[start..end], read == self.size) {
                 let id = secret.chunk_id(&buf[start..start + len]);
-                chunks.push(Chunk { id, len: u32::try_from(len).map_err(|_| HashError::Changed)? });
+                chunks.push(Chunk {
+                    id,
+                    len: u32::try_from(len).map_err(|_| HashError::Changed)?,
+                });
                 start += len;
                 if start == end {
                     break;
@@ -208,7 +239,9 @@ impl Exact<'_> {
             }
             buf.copy_within(start..end, 0);
             (start, end) = (0, end - start);
-            let want = usize::try_from(self.size - read).unwrap_or(BLOCK).min(BLOCK);
+            let want = usize::try_from(self.size - read)
+                .unwrap_or(BLOCK)
+                .min(BLOCK);
             self.fill(&mut buf[end..end + want], read)?;
             block(&buf[end..end + want]);
             end += want;
@@ -243,5 +276,40 @@ impl Exact<'_> {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MetaKind;
+
+    #[test]
+    fn racy_is_what_a_later_write_would_not_show() {
+        let ms = 1_000_000;
+        let start = 1_700_000_000_500 * ms;
+        let racy = |mtime_ns, ctime_ns| {
+            let meta = Meta {
+                kind: MetaKind::File,
+                size: 1,
+                mtime_ns,
+                ctime_ns,
+                ino: 1,
+                dev: 1,
+                mode: 0o644,
+                nlink: 1,
+            };
+            is_racy(&meta, start)
+        };
+        assert!(racy(start, start) && racy(start - 19 * ms, start - 19 * ms));
+        assert!(!racy(start - 21 * ms, start - 21 * ms));
+        assert!(racy(5, start - ms), "an old mtime was set just now");
+        assert!(
+            !racy(start + 1_000 * ms, start - 21 * ms),
+            "a clock that was wrong is no reason for ever"
+        );
+        let second = 1_700_000_000_000 * ms;
+        assert!(racy(second, second), "a filesystem of whole seconds");
+        assert!(!racy(second - 2_000 * ms, second - 2_000 * ms));
     }
 }

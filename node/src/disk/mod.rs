@@ -290,5 +290,6 @@ pub(crate) fn read_small(disk: &dyn Disk, path: &RelPath) -> io::Result<Vec<u8>>
 
 /// A path of the private folder from one of the constants above.
 pub(crate) fn private(path: &'static str) -> RelPath {
-    path.split('/').fold(RelPath::ROOT, |dir, name| dir.with(name))
+    path.split('/')
+        .fold(RelPath::ROOT, |dir, name| dir.with(name))
 }

@@ -94,7 +94,10 @@ impl RelPath {
             return None;
         }
         Some(Self(
-            self.0.rsplit_once('/').map_or("", |(dir, _)| dir).to_owned(),
+            self.0
+                .rsplit_once('/')
+                .map_or("", |(dir, _)| dir)
+                .to_owned(),
         ))
     }
 
@@ -172,7 +175,10 @@ mod tests {
         assert_eq!(Name::check("a/b"), Err(BadName::Slash));
         assert_eq!(Name::check(&"x".repeat(256)), Err(BadName::TooLong));
         for good in ["", "a", "a/b", "a/..b", "a/b.", "ä/日本"] {
-            assert_eq!(RelPath::parse(good).map(|p| p.as_str().to_owned()), Ok(good.to_owned()));
+            assert_eq!(
+                RelPath::parse(good).map(|p| p.as_str().to_owned()),
+                Ok(good.to_owned())
+            );
         }
     }
 

@@ -208,7 +208,10 @@ impl From<io::Error> for Refused {
             K::CrossesDevices => Self::CrossDevice,
             K::StorageFull | K::QuotaExceeded => Self::NoSpace,
             K::ReadOnlyFilesystem => Self::ReadOnly,
-            kind => Self::Io { kind, message: error.to_string() },
+            kind => Self::Io {
+                kind,
+                message: error.to_string(),
+            },
         }
     }
 }
@@ -220,7 +223,11 @@ impl From<io::Error> for Refused {
 ///
 /// Returns: one outcome a step, in order. What is done is durable; a step whose directory could not
 /// be synced counts as refused.
-pub fn perform(disk: &dyn Disk, steps: &[Step], trash_name: &dyn Fn(&ItemId) -> String) -> Vec<Outcome> {
+pub fn perform(
+    disk: &dyn Disk,
+    steps: &[Step],
+    trash_name: &dyn Fn(&ItemId) -> String,
+) -> Vec<Outcome> {
     let mut performer = Performer {
         disk,
         trash_name,
@@ -235,7 +242,10 @@ pub fn perform(disk: &dyn Disk, steps: &[Step], trash_name: &dyn Fn(&ItemId) -> 
         if done.is_ok() {
             performer.acted.insert(*step.id());
         }
-        outcomes.push(Outcome { id: *step.id(), done });
+        outcomes.push(Outcome {
+            id: *step.id(),
+            done,
+        });
     }
     performer.sync(&mut outcomes);
     outcomes
@@ -297,11 +307,26 @@ impl Performer<'_> {
                 self.touch_parent(path);
                 Ok(self.disk.meta(path)?)
             }
-            Step::Write { id, path, staged, over, mode, mtime } => {
-                self.write(id, path, staged, over.as_ref(), *mode, *mtime)
-            }
-            Step::Link { id, path, target, over } => self.link(id, path, target, over.as_ref()),
-            Step::Move { id, from, to, expect } => self.rename(id, from, to, expect),
+            Step::Write {
+                id,
+                path,
+                staged,
+                over,
+                mode,
+                mtime,
+            } => self.write(id, path, staged, over.as_ref(), *mode, *mtime),
+            Step::Link {
+                id,
+                path,
+                target,
+                over,
+            } => self.link(id, path, target, over.as_ref()),
+            Step::Move {
+                id,
+                from,
+                to,
+                expect,
+            } => self.rename(id, from, to, expect),
             Step::Park { id, from, expect } => self.rename(id, from, &parked(id), expect),
             Step::Unpark { id, to } => {
                 let from = parked(id);
@@ -309,10 +334,19 @@ impl Performer<'_> {
                 self.renamed(&from, to);
                 Ok(self.disk.meta(to)?)
             }
-            Step::Remove { id, path, kind, expect } => self.remove(id, path, *kind, expect),
-            Step::Meta { id, path, mode, mtime, expect } => {
-                self.set_meta(id, path, *mode, *mtime, expect)
-            }
+            Step::Remove {
+                id,
+                path,
+                kind,
+                expect,
+            } => self.remove(id, path, *kind, expect),
+            Step::Meta {
+                id,
+                path,
+                mode,
+                mtime,
+                expect,
+            } => self.set_meta(id, path, *mode, *mtime, expect),
         }
     }
 
@@ -370,7 +404,14 @@ impl Performer<'_> {
         Ok(None)
     }
 
-    fn set_meta(&mut self, id: &ItemId, path: &RelPath, mode: u32, mtime: i64, expect: &Stat) -> Done {
+    fn set_meta(
+        &mut self,
+        id: &ItemId,
+        path: &RelPath,
+        mode: u32,
+        mtime: i64,
+        expect: &Stat,
+    ) -> Done {
         let now = self.expect(id, path, expect)?;
         if now.kind == MetaKind::Symlink {
             return Ok(Some(now));
@@ -383,7 +424,10 @@ impl Performer<'_> {
         }
         self.touch_parent(path);
         let after = self.disk.meta(path)?.ok_or(Refused::Missing)?;
-        if after.kind != now.kind || after.ino != now.ino || (now.kind == MetaKind::File && after.size != now.size) {
+        if after.kind != now.kind
+            || after.ino != now.ino
+            || (now.kind == MetaKind::File && after.size != now.size)
+        {
             return Err(Refused::Changed);
         }
         Ok(Some(after))
@@ -398,7 +442,11 @@ impl Performer<'_> {
             _ if self.acted.contains(id) => expect.same_content_likely(&now),
             _ => expect.same_file_unchanged(&now),
         };
-        if as_expected { Ok(now) } else { Err(Refused::Changed) }
+        if as_expected {
+            Ok(now)
+        } else {
+            Err(Refused::Changed)
+        }
     }
 
     /// Puts a user's file back; into the trash, if its place was taken meanwhile.
@@ -435,11 +483,18 @@ impl Performer<'_> {
 
     /// Notes both parents, and that directories below `from` are now below `to`.
     fn renamed(&mut self, from: &RelPath, to: &RelPath) {
-        let moved: Vec<RelPath> =
-            self.touched.keys().filter(|dir| dir.starts_with(from)).cloned().collect();
+        let moved: Vec<RelPath> = self
+            .touched
+            .keys()
+            .filter(|dir| dir.starts_with(from))
+            .cloned()
+            .collect();
         for dir in moved {
             let steps = self.touched.remove(&dir).unwrap_or_default();
-            let now = dir.components().skip(from.components().count()).fold(to.clone(), |at, name| at.with(name));
+            let now = dir
+                .components()
+                .skip(from.components().count())
+                .fold(to.clone(), |at, name| at.with(name));
             self.touched.entry(now).or_default().extend(steps);
         }
         self.touch_parent(from);
@@ -448,14 +503,19 @@ impl Performer<'_> {
 
     fn sync(&self, outcomes: &mut [Outcome]) {
         for (dir, steps) in &self.touched {
-            let Err(error) = self.disk.sync_dir(dir) else { continue };
+            let Err(error) = self.disk.sync_dir(dir) else {
+                continue;
+            };
             // Removed by a later step: the sync of its parent makes that durable.
             if error.kind() == io::ErrorKind::NotFound {
                 continue;
             }
             let refused = Refused::from(error);
             for &step in steps {
-                if let Some(outcome) = outcomes.get_mut(step).filter(|outcome| outcome.done.is_ok()) {
+                if let Some(outcome) = outcomes
+                    .get_mut(step)
+                    .filter(|outcome| outcome.done.is_ok())
+                {
                     outcome.done = Err(refused.clone());
                 }
             }

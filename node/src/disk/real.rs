@@ -5,7 +5,7 @@
 //! checks with std alone, one after the other, for systems without directory handles. The danger
 //! both guard against is writing outside the user's folder.
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), test))]
 mod portable;
 #[cfg(unix)]
 mod unix;

@@ -224,9 +224,9 @@ pub fn check(disk: &dyn Disk, guard: &Guard) -> Result<(), ScanError> {
         Ok(found) if found == marker(&guard.space).as_bytes() => Ok(()),
         Ok(_) => Err(ScanError::MarkerMissing),
         Err(e) => match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
-                Err(ScanError::MarkerMissing)
-            }
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput => Err(ScanError::MarkerMissing),
             _ => Err(ScanError::Io(e)),
         },
     }

@@ -17,7 +17,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+};
 
 use super::{PRIVATE, RelPath};
 
@@ -83,7 +85,10 @@ impl Watcher {
     /// Watches all directories below `root`, then returns: a full scan after it misses nothing.
     ///
     /// `notice` is called on the watcher's thread; what comes meanwhile is gathered.
-    pub fn start(root: impl Into<PathBuf>, notice: impl Fn(Notice) + Send + 'static) -> Result<Self, WatchError> {
+    pub fn start(
+        root: impl Into<PathBuf>,
+        notice: impl Fn(Notice) + Send + 'static,
+    ) -> Result<Self, WatchError> {
         let root: PathBuf = root.into();
         let root = root.canonicalize().map_err(notify::Error::io)?;
         let (inbox, messages) = sync_channel(QUEUE);
@@ -102,7 +107,8 @@ impl Watcher {
                 }
             }
         };
-        let watcher = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
+        let watcher =
+            RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
         let mut gather = Gather {
             root,
             watcher,
@@ -116,7 +122,10 @@ impl Watcher {
             .name("watch".to_owned())
             .spawn(move || gather.run(&messages, &lost, &notice))
             .map_err(notify::Error::io)?;
-        Ok(Self { inbox, thread: Some(thread) })
+        Ok(Self {
+            inbox,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -159,7 +168,8 @@ impl Gather {
         if !ONE_BY_ONE {
             return self.watcher.watch(&self.root, RecursiveMode::Recursive);
         }
-        self.watcher.watch(&self.root, RecursiveMode::NonRecursive)?;
+        self.watcher
+            .watch(&self.root, RecursiveMode::NonRecursive)?;
         self.watch_tree(RelPath::ROOT);
         self.changed.clear();
         Ok(())
@@ -169,7 +179,9 @@ impl Gather {
         // The start may already have met the limit.
         self.report(notice);
         loop {
-            let Ok(mut message) = messages.recv() else { return };
+            let Ok(mut message) = messages.recv() else {
+                return;
+            };
             let until = Instant::now() + DEBOUNCE;
             loop {
                 match message {
@@ -178,11 +190,12 @@ impl Gather {
                     Message::Failed(_) => self.unknown(Reason::Failed),
                     Message::Stop => return,
                 }
-                message = match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok(message) => message,
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                };
+                message =
+                    match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                        Ok(message) => message,
+                        Err(RecvTimeoutError::Timeout) => break,
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    };
             }
             if lost.swap(false, Ordering::SeqCst) {
                 self.unknown(Reason::Overflow);
@@ -220,7 +233,9 @@ impl Gather {
             self.renew = true;
         }
         for full in &event.paths {
-            let Some(path) = self.relative(full) else { continue };
+            let Some(path) = self.relative(full) else {
+                continue;
+            };
             if path.components().next() == Some(PRIVATE) {
                 continue;
             }
@@ -229,7 +244,9 @@ impl Gather {
                 continue;
             }
             match event.kind {
-                EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => self.left(&path),
+                EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                    self.left(&path)
+                }
                 EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(_)) => {
                     if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
                         self.watch_tree(path);
@@ -254,7 +271,12 @@ impl Gather {
     }
 
     fn left(&mut self, path: &RelPath) {
-        let below: Vec<RelPath> = self.watched.iter().filter(|dir| dir.starts_with(path)).cloned().collect();
+        let below: Vec<RelPath> = self
+            .watched
+            .iter()
+            .filter(|dir| dir.starts_with(path))
+            .cloned()
+            .collect();
         for dir in below {
             // A removed directory has lost its watch by itself.
             let _ = self.watcher.unwatch(&self.full(&dir));
@@ -275,7 +297,10 @@ impl Gather {
             let full = self.full(&dir);
             match self.watcher.watch(&full, RecursiveMode::NonRecursive) {
                 Ok(()) => {}
-                Err(notify::Error { kind: ErrorKind::MaxFilesWatch, .. }) => {
+                Err(notify::Error {
+                    kind: ErrorKind::MaxFilesWatch,
+                    ..
+                }) => {
                     self.unknown(Reason::WatchLimit);
                     return;
                 }
@@ -284,7 +309,8 @@ impl Gather {
             }
             if let Ok(entries) = std::fs::read_dir(&full) {
                 for entry in entries.flatten() {
-                    if let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string())
+                    if let (Ok(kind), Ok(name)) =
+                        (entry.file_type(), entry.file_name().into_string())
                         && kind.is_dir()
                         && !(dir.is_root() && name == PRIVATE)
                         && let Ok(below) = dir.join(&name)

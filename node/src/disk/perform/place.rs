@@ -18,7 +18,11 @@ impl Performer<'_> {
         mtime: i64,
     ) -> Done {
         let tmp = private(TMP).join(staged).map_err(|_| Refused::Missing)?;
-        let Some(ours) = self.disk.meta(&tmp)?.filter(|meta| meta.kind == MetaKind::File) else {
+        let Some(ours) = self
+            .disk
+            .meta(&tmp)?
+            .filter(|meta| meta.kind == MetaKind::File)
+        else {
             return Err(Refused::Missing);
         };
         if ours.mode != mode {
@@ -30,7 +34,13 @@ impl Performer<'_> {
         self.place(id, path, &tmp, over)
     }
 
-    pub(super) fn link(&mut self, id: &ItemId, path: &RelPath, target: &str, over: Option<&Stat>) -> Done {
+    pub(super) fn link(
+        &mut self,
+        id: &ItemId,
+        path: &RelPath,
+        target: &str,
+        over: Option<&Stat>,
+    ) -> Done {
         if over.is_none() {
             self.disk.symlink(target, path)?;
             self.touch_parent(path);
@@ -118,7 +128,13 @@ impl Performer<'_> {
     }
 
     /// The swap where the filesystem cannot exchange: for a moment the path is free.
-    fn by_parking(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: &Stat) -> Result<(), Refused> {
+    fn by_parking(
+        &mut self,
+        id: &ItemId,
+        path: &RelPath,
+        tmp: &RelPath,
+        over: &Stat,
+    ) -> Result<(), Refused> {
         let aside = private(PARKED).with(&format!("over-{id}"));
         self.clear(id, &aside)?;
         self.disk.rename_new(path, &aside)?;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::disk::{Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, private};
+use crate::disk::{
+    Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, private,
+};
 
 /// A folder of the real filesystem.
 #[derive(Debug)]
@@ -53,7 +55,10 @@ impl RealDisk {
     fn file(&self, path: &RelPath, options: &OpenOptions) -> io::Result<File> {
         let full = self.at(path)?;
         if !fs::symlink_metadata(&full)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         options.open(full)
     }
@@ -93,11 +98,16 @@ impl Disk for RealDisk {
 
     fn read_link(&self, path: &RelPath) -> io::Result<String> {
         let target = fs::read_link(self.at(path)?)?;
-        target.into_os_string().into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+        target
+            .into_os_string()
+            .into_string()
+            .map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
-        let path = private(TMP).join(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let path = private(TMP)
+            .join(name)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let full = self.at(&path)?;
         match fs::remove_file(&full) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -193,7 +203,10 @@ struct OpenFile(Mutex<File>);
 
 impl ReadAt for OpenFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;
         loop {
             match file.read(buf) {
@@ -204,7 +217,10 @@ impl ReadAt for OpenFile {
     }
 
     fn meta(&self) -> io::Result<Meta> {
-        let file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let file = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(meta_of(&file.metadata()?))
     }
 }
@@ -219,7 +235,8 @@ impl Stage for Staged {
     }
 
     fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
-        self.0.set_times(FileTimes::new().set_modified(time(mtime_ns)))?;
+        self.0
+            .set_times(FileTimes::new().set_modified(time(mtime_ns)))?;
         self.0.sync_all()?;
         if mode & 0o200 == 0 {
             let mut permissions = self.0.metadata()?.permissions();
@@ -232,7 +249,11 @@ impl Stage for Staged {
 
 fn time(ns: i64) -> SystemTime {
     let distance = Duration::from_nanos(ns.unsigned_abs());
-    if ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+    if ns < 0 {
+        UNIX_EPOCH - distance
+    } else {
+        UNIX_EPOCH + distance
+    }
 }
 
 fn meta_of(meta: &fs::Metadata) -> Meta {
@@ -253,7 +274,11 @@ fn meta_of(meta: &fs::Metadata) -> Meta {
         ctime_ns: modified,
         ino: 0,
         dev: 0,
-        mode: if meta.permissions().readonly() { 0o555 } else { 0o755 },
+        mode: if meta.permissions().readonly() {
+            0o555
+        } else {
+            0o755
+        },
         nlink: 1,
     }
 }

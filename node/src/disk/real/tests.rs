@@ -40,14 +40,29 @@ fn rename_and_exchange_never_overwrite() {
     let (dir, disk) = folder();
     put(&dir, "a", "a");
     put(&dir, "b", "b");
-    assert_eq!(disk.rename_new(&path("a"), &path("b")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        disk.rename_new(&path("a"), &path("b")).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
     disk.exchange(&path("a"), &path("b")).unwrap();
     assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"b");
     disk.rename_new(&path("a"), &path("c")).unwrap();
-    assert_eq!(disk.exchange(&path("a"), &path("b")).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(disk.rename_new(&path("no"), &path("x")).unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(disk.remove(&path("c")).is_err(), "only mesh's own files are unlinked");
-    assert!(prepare(&disk, &SpaceId::from_bytes([2; 16])).is_err(), "it is marked as another space's");
+    assert_eq!(
+        disk.exchange(&path("a"), &path("b")).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        disk.rename_new(&path("no"), &path("x")).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert!(
+        disk.remove(&path("c")).is_err(),
+        "only mesh's own files are unlinked"
+    );
+    assert!(
+        prepare(&disk, &SpaceId::from_bytes([2; 16])).is_err(),
+        "it is marked as another space's"
+    );
 }
 
 #[test]
@@ -59,11 +74,16 @@ fn a_rename_without_help_of_the_filesystem_does_not_overwrite_either() {
     put(&dir, ".mesh/tmp/b", "b");
     fs::create_dir(dir.path().join("d")).unwrap();
     for (from, to) in [("a", "d"), (".mesh/tmp/b", "a"), ("d", "a")] {
-        assert_eq!(disk.rename_new(&path(from), &path(to)).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            disk.rename_new(&path(from), &path(to)).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
     }
     for (from, to) in [("a", "x"), (".mesh/tmp/b", "y"), ("d", "z")] {
         disk.rename_new(&path(from), &path(to)).unwrap();
-        assert!(disk.meta(&path(from)).unwrap().is_none() && disk.meta(&path(to)).unwrap().is_some());
+        assert!(
+            disk.meta(&path(from)).unwrap().is_none() && disk.meta(&path(to)).unwrap().is_some()
+        );
     }
 }
 
@@ -87,12 +107,28 @@ fn no_symlink_is_followed() {
         assert!(disk.list(&path("out")).is_err());
         assert!(disk.mkdir(&path("out/d"), 0o755).is_err());
         assert!(disk.symlink("x", &path("out/l")).is_err());
-        assert!(disk.rename_new(&path(".mesh/tmp/s"), &path("out/s")).is_err());
-        assert!(disk.exchange(&path(".mesh/tmp/s"), &path("out/secret")).is_err());
-        assert_eq!(disk.meta(&path("file")).unwrap().unwrap().kind, MetaKind::Symlink);
+        assert!(
+            disk.rename_new(&path(".mesh/tmp/s"), &path("out/s"))
+                .is_err()
+        );
+        assert!(
+            disk.exchange(&path(".mesh/tmp/s"), &path("out/secret"))
+                .is_err()
+        );
+        assert_eq!(
+            disk.meta(&path("file")).unwrap().unwrap().kind,
+            MetaKind::Symlink
+        );
     }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
-    assert_eq!(fs::metadata(outside.path().join("secret")).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(
+        fs::metadata(outside.path().join("secret"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o644
+    );
 }
 
 #[test]
@@ -104,19 +140,80 @@ fn a_staged_file_has_the_mode_and_time_it_was_given() {
     drop(stage);
     let mut stage = disk.stage("s").unwrap();
     stage.write_at(b"head", 0).unwrap();
-    disk.copy_range(&path("source"), 10, 200_000, &mut *stage, 4).unwrap();
-    copy_by_reading(&*disk.open(&path("source")).unwrap(), 0, 5, &mut *stage, 200_004).unwrap();
-    let short = disk.copy_range(&path("source"), 299_999, 2, &mut *stage, 200_009).unwrap_err();
+    disk.copy_range(&path("source"), 10, 200_000, &mut *stage, 4)
+        .unwrap();
+    copy_by_reading(
+        &*disk.open(&path("source")).unwrap(),
+        0,
+        5,
+        &mut *stage,
+        200_004,
+    )
+    .unwrap();
+    let short = disk
+        .copy_range(&path("source"), 299_999, 2, &mut *stage, 200_009)
+        .unwrap_err();
     assert_eq!(short.kind(), ErrorKind::UnexpectedEof);
     let meta = stage.finish(0o444, -1_500_000_000).unwrap();
-    assert_eq!((meta.mode, meta.mtime_ns, meta.size), (0o444, -1_500_000_000, 200_010));
+    assert_eq!(
+        (meta.mode, meta.mtime_ns, meta.size),
+        (0o444, -1_500_000_000, 200_010)
+    );
     disk.sync_all().unwrap();
     disk.sync_file(&path(".mesh/tmp/s")).unwrap();
     assert!(disk.free_bytes().unwrap() > 0);
     // A file that nobody may open can still be made readable again.
     disk.set_mode(&path(".mesh/tmp/s"), 0).unwrap();
     disk.set_mode(&path(".mesh/tmp/s"), 0o600).unwrap();
-    assert_eq!(disk.meta(&path(".mesh/tmp/s")).unwrap().unwrap().mode, 0o600);
+    assert_eq!(
+        disk.meta(&path(".mesh/tmp/s")).unwrap().unwrap().mode,
+        0o600
+    );
+}
+
+/// The disk of other systems, as far as it can run here.
+#[test]
+fn the_portable_disk_keeps_the_same_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = super::portable::RealDisk::open(dir.path()).unwrap();
+    prepare(&disk, &space()).unwrap();
+    put(&dir, "a", "a");
+    put(&dir, "b", "b");
+    symlink(".mesh", dir.path().join("link")).unwrap();
+    assert_eq!(
+        disk.rename_new(&path("a"), &path("b")).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+    assert_eq!(
+        disk.exchange(&path("a"), &path("b")).unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    assert!(
+        disk.open(&path("link/marker")).is_err()
+            && disk.meta(&path("link/marker")).unwrap().is_none()
+    );
+    assert_eq!(disk.list(&RelPath::ROOT).unwrap().len(), 4);
+    let mut stage = disk.stage("s").unwrap();
+    stage.write_at(b"new", 0).unwrap();
+    stage.finish(0o600, 1_000_000_000).unwrap();
+    let over = Some(disk.meta(&path("a")).unwrap().unwrap().stat());
+    let id = ItemId::from_bytes([4; 16]);
+    let step = Step::Write {
+        id,
+        path: path("a"),
+        staged: "s".to_owned(),
+        over,
+        mode: 0o755,
+        mtime: 77_000_000_000,
+    };
+    let done = perform(&disk, &[step], &|_| "t".to_owned())
+        .remove(0)
+        .done
+        .unwrap()
+        .unwrap();
+    assert_eq!(done.mtime_ns, 77_000_000_000);
+    assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
+    assert_eq!(fs::read(dir.path().join(".mesh/trash/t")).unwrap(), b"a");
 }
 
 #[test]
@@ -147,12 +244,21 @@ fn large_and_small_files_are_hashed_alike_on_any_number_of_threads() {
     for (name, size) in names.iter().zip(sizes) {
         put(&dir, name.as_str(), &bytes[..size]);
     }
-    for ((many, name), size) in hash_files(&disk, &names, &secret).into_iter().zip(&names).zip(sizes) {
+    for ((many, name), size) in hash_files(&disk, &names, &secret)
+        .into_iter()
+        .zip(&names)
+        .zip(sizes)
+    {
         let many = many.unwrap();
         assert_eq!(hash_file(&disk, name, &secret).unwrap().chunks, many.chunks);
         let hash = secret.content_hash(&bytes[..size]);
-        assert_eq!(many.content, ownmesh_crdt::item::Content::File { size: size as u64, hash });
-        assert!(many.racy, "just written");
+        assert_eq!(
+            many.content,
+            ownmesh_crdt::item::Content::File {
+                size: size as u64,
+                hash
+            }
+        );
         assert_eq!(many.chunks.is_empty(), size <= 1 << 20);
         let mut at = 0;
         for chunk in &many.chunks {
@@ -162,8 +268,14 @@ fn large_and_small_files_are_hashed_alike_on_any_number_of_threads() {
         }
         assert!(at == size || many.chunks.is_empty());
     }
-    assert!(matches!(hash_file(&disk, &path("no"), &secret), Err(HashError::Gone)));
-    assert!(matches!(hash_file(&disk, &path(".mesh"), &secret), Err(HashError::NotAFile)));
+    assert!(matches!(
+        hash_file(&disk, &path("no"), &secret),
+        Err(HashError::Gone)
+    ));
+    assert!(matches!(
+        hash_file(&disk, &path(".mesh"), &secret),
+        Err(HashError::NotAFile)
+    ));
 }
 
 /// A base without rows: everything is new.
@@ -202,21 +314,48 @@ fn a_scan_finds_what_is_there_and_only_that() {
     let bad = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"bad\xff");
     fs::write(dir.path().join(Path::new(bad)), "x").unwrap();
     let secret = SpaceSecret::from_bytes([3; 32]);
-    let guard = Guard { space: space(), fs_id: disk.fs_id().unwrap() };
+    let guard = Guard {
+        space: space(),
+        fs_id: disk.fs_id().unwrap(),
+    };
     let mut names = Vec::new();
-    let report = scan(&disk, &guard, &Empty, &secret, &Scope::All, &|_, _| false, &mut |group| {
-        names.extend(group.into_iter().map(|found| match found {
-            Found::Created { name, .. } => name,
-            other => panic!("{other:?}"),
-        }));
-        Ok(())
-    })
+    let report = scan(
+        &disk,
+        &guard,
+        &Empty,
+        &secret,
+        &Scope::All,
+        &|_, _| false,
+        &mut |group| {
+            names.extend(group.into_iter().map(|found| match found {
+                Found::Created { name, .. } => name,
+                other => panic!("{other:?}"),
+            }));
+            Ok(())
+        },
+    )
     .unwrap();
     assert_eq!(names, ["d", "link", "top", "e", "f"]);
-    assert_eq!((report.dirs, report.files, report.hashed_bytes, report.problems.len()), (3, 3, 2, 2));
+    assert_eq!(
+        (
+            report.dirs,
+            report.files,
+            report.hashed_bytes,
+            report.problems.len()
+        ),
+        (3, 3, 2, 2)
+    );
     fs::remove_file(dir.path().join(".mesh/marker")).unwrap();
     let mut emit = |_: Vec<Found>| Ok(());
-    let refused = scan(&disk, &guard, &Empty, &secret, &Scope::All, &|_, _| false, &mut emit);
+    let refused = scan(
+        &disk,
+        &guard,
+        &Empty,
+        &secret,
+        &Scope::All,
+        &|_, _| false,
+        &mut emit,
+    );
     assert!(matches!(refused, Err(ScanError::MarkerMissing)));
 }
 
@@ -230,8 +369,19 @@ fn a_write_is_swapped_in() {
     disk.sync_all().unwrap();
     let over = Some(disk.meta(&path("f")).unwrap().unwrap().stat());
     let id = ItemId::from_bytes([4; 16]);
-    let step = Step::Write { id, path: path("f"), staged: "s".to_owned(), over, mode: 0o640, mtime: 77 };
-    let done = perform(&disk, &[step], &|_| "t".to_owned()).remove(0).done.unwrap().unwrap();
+    let step = Step::Write {
+        id,
+        path: path("f"),
+        staged: "s".to_owned(),
+        over,
+        mode: 0o640,
+        mtime: 77,
+    };
+    let done = perform(&disk, &[step], &|_| "t".to_owned())
+        .remove(0)
+        .done
+        .unwrap()
+        .unwrap();
     assert_eq!((done.mode, done.mtime_ns), (0o640, 77));
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
     assert_eq!(fs::read(dir.path().join(".mesh/trash/t")).unwrap(), b"old");

@@ -114,7 +114,9 @@ impl RealDisk {
     }
 }
 
-const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// A directory to name things in; without the right to list it where the system can tell the two apart.
 #[cfg(target_os = "linux")]
@@ -239,19 +241,27 @@ impl Disk for RealDisk {
         // NONBLOCK: opening a FIFO must not wait for its writer.
         let fd = self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         if meta_of(&fs::fstat(&fd)?).kind != MetaKind::File {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok(Box::new(OpenFile(File::from(fd))))
     }
 
     fn read_link(&self, path: &RelPath) -> io::Result<String> {
         let target = self.in_parent(path, |dir, name| fs::readlinkat(dir, name, Vec::new()))?;
-        target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+        target
+            .into_string()
+            .map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
-        let path = private(TMP).join(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = private(TMP)
+            .join(name)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.in_parent(&path, |dir, name| {
             let make = || fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
             match make() {
@@ -262,7 +272,9 @@ impl Disk for RealDisk {
                 made => made,
             }
         })?;
-        Ok(Box::new(Staged { file: File::from(fd) }))
+        Ok(Box::new(Staged {
+            file: File::from(fd),
+        }))
     }
 
     fn copy_range(
@@ -280,12 +292,15 @@ impl Disk for RealDisk {
             let (mut off_in, mut off_out) = (offset, at);
             while done < len {
                 let want = usize::try_from(len - done).unwrap_or(usize::MAX);
-                match fs::copy_file_range(&source, Some(&mut off_in), out, Some(&mut off_out), want) {
+                match fs::copy_file_range(&source, Some(&mut off_in), out, Some(&mut off_out), want)
+                {
                     // Nothing copied is the end of the file, or a filesystem that cannot.
                     Ok(0) => break,
                     Ok(got) => done += got as u64,
                     Err(Errno::INTR) => {}
-                    Err(Errno::NOSPC | Errno::DQUOT) => return Err(io::ErrorKind::StorageFull.into()),
+                    Err(Errno::NOSPC | Errno::DQUOT) => {
+                        return Err(io::ErrorKind::StorageFull.into());
+                    }
                     Err(_) => break,
                 }
             }
@@ -332,7 +347,9 @@ impl Disk for RealDisk {
     }
 
     fn rmdir(&self, path: &RelPath) -> io::Result<()> {
-        self.in_parent(path, |dir, name| fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
+        self.in_parent(path, |dir, name| {
+            fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+        })
     }
 
     fn remove(&self, path: &RelPath) -> io::Result<()> {
@@ -354,7 +371,10 @@ impl Disk for RealDisk {
                 if meta_of(&fs::fstat(&fd)?).kind == MetaKind::Symlink {
                     return Err(io::ErrorKind::InvalidInput.into());
                 }
-                Ok(fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode_of(mode))?)
+                Ok(fs::chmod(
+                    format!("/proc/self/fd/{}", fd.as_raw_fd()),
+                    mode_of(mode),
+                )?)
             }
             Err(e) => Err(e),
         }
@@ -455,8 +475,14 @@ fn times(mtime_ns: i64) -> Timestamps {
         tv_sec: mtime_ns.div_euclid(NS) as _,
         tv_nsec: mtime_ns.rem_euclid(NS) as _,
     };
-    let now = Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
-    Timestamps { last_access: now, last_modification: mtime }
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: fs::UTIME_OMIT,
+    };
+    Timestamps {
+        last_access: now,
+        last_modification: mtime,
+    }
 }
 
 const NS: i64 = 1_000_000_000;

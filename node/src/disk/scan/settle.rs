@@ -18,7 +18,13 @@ pub(super) enum Pending {
     /// A path of base whose stat does not vouch for its content.
     Known { path: RelPath, row: Box<BaseRow> },
     /// A path that appeared, and what vanished with the same inode.
-    Fresh { path: RelPath, parent: Parent, name: String, new: u32, was: Option<Box<BaseRow>> },
+    Fresh {
+        path: RelPath,
+        parent: Parent,
+        name: String,
+        new: u32,
+        was: Option<Box<BaseRow>>,
+    },
 }
 
 impl Walk<'_> {
@@ -43,10 +49,18 @@ impl Walk<'_> {
                         settle_known(&row, hashed, &mut found);
                     }
                 }
-                Pending::Fresh { path, parent, name, new, was } => {
+                Pending::Fresh {
+                    path,
+                    parent,
+                    name,
+                    new,
+                    was,
+                } => {
                     let was = was.filter(|row| !self.claimed.contains(&row.id));
                     match self.hashed(&path, hashes.next()) {
-                        Some(hashed) => self.settle_fresh(was, parent, name, new, hashed, &mut found),
+                        Some(hashed) => {
+                            self.settle_fresh(was, parent, name, new, hashed, &mut found)
+                        }
                         // It may be what vanished.
                         None => self.claimed.extend(was.map(|row| row.id)),
                     }
@@ -56,7 +70,11 @@ impl Walk<'_> {
         self.emit_all(found)
     }
 
-    fn hashed(&mut self, path: &RelPath, result: Option<Result<Hashed, HashError>>) -> Option<Hashed> {
+    fn hashed(
+        &mut self,
+        path: &RelPath,
+        result: Option<Result<Hashed, HashError>>,
+    ) -> Option<Hashed> {
         match result? {
             Ok(hashed) => {
                 self.report.hashed_bytes += hashed.meta.size;
@@ -77,20 +95,43 @@ impl Walk<'_> {
         hashed: Hashed,
         found: &mut Vec<Found>,
     ) {
-        let Hashed { content, chunks, meta, racy } = hashed;
+        let Hashed {
+            content,
+            chunks,
+            meta,
+            racy,
+        } = hashed;
         if let Some(row) = was.filter(|row| row.content.as_ref() == Some(&content)) {
             self.claimed.insert(row.id);
-            found.push(Found::Moved { id: row.id, parent, name, meta });
+            found.push(Found::Moved {
+                id: row.id,
+                parent,
+                name,
+                meta,
+            });
             if was_touched(&row, &meta) {
                 found.push(Found::Touched { id: row.id, meta });
             }
             if racy {
-                found.push(Found::Refreshed { id: row.id, meta, racy });
+                found.push(Found::Refreshed {
+                    id: row.id,
+                    meta,
+                    racy,
+                });
             }
             return;
         }
         let (kind, content) = (Kind::File, Some(content));
-        found.push(Found::Created { new, parent, name, kind, content, chunks, meta, racy });
+        found.push(Found::Created {
+            new,
+            parent,
+            name,
+            kind,
+            content,
+            chunks,
+            meta,
+            racy,
+        });
     }
 
     fn emit_all(&mut self, found: Vec<Found>) -> Result<(), ScanError> {
@@ -110,13 +151,19 @@ impl Walk<'_> {
             if self.claimed.contains(&row.id) {
                 continue;
             }
-            let Some(path) = self.base.path_of(&row.id)? else { continue };
+            let Some(path) = self.base.path_of(&row.id)? else {
+                continue;
+            };
             match self.disk.meta(&path) {
                 Ok(now) if now.is_none_or(|now| kind_on_disk(now.kind) != Some(row.kind)) => {
                     self.gone_with(row, &path, &mut done, &mut gone)?;
                 }
                 // It came back while the scan went on (editors unlink and create).
-                Ok(_) => self.problem(&path, ProblemKind::Changing, "it vanished and came back".to_owned()),
+                Ok(_) => self.problem(
+                    &path,
+                    ProblemKind::Changing,
+                    "it vanished and came back".to_owned(),
+                ),
                 Err(e) => self.io_problem(&path, &e),
             }
             if gone.len() >= GROUP {
@@ -159,9 +206,20 @@ impl Walk<'_> {
 }
 
 fn settle_known(row: &BaseRow, hashed: Hashed, found: &mut Vec<Found>) {
-    let Hashed { content, chunks, meta, racy } = hashed;
+    let Hashed {
+        content,
+        chunks,
+        meta,
+        racy,
+    } = hashed;
     if row.content.as_ref() != Some(&content) {
-        found.push(Found::Edited { id: row.id, content, chunks, meta, racy });
+        found.push(Found::Edited {
+            id: row.id,
+            content,
+            chunks,
+            meta,
+            racy,
+        });
         return;
     }
     let touched = was_touched(row, &meta);
@@ -169,6 +227,10 @@ fn settle_known(row: &BaseRow, hashed: Hashed, found: &mut Vec<Found>) {
         found.push(Found::Touched { id: row.id, meta });
     }
     if racy || !touched {
-        found.push(Found::Refreshed { id: row.id, meta, racy });
+        found.push(Found::Refreshed {
+            id: row.id,
+            meta,
+            racy,
+        });
     }
 }

@@ -8,7 +8,9 @@ use ownmesh_crypto::ids::ItemId;
 use ownmesh_crypto::space::SpaceSecret;
 
 use super::settle::Pending;
-use super::{Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop};
+use super::{
+    Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop,
+};
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
 use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
 
@@ -68,7 +70,11 @@ impl<'a> Walk<'a> {
 
     /// Puts the directories of the scope on the stack.
     pub(super) fn start(&mut self, scope: &Scope) -> Result<(), ScanError> {
-        let root = Dir { path: RelPath::ROOT, at: Parent::Item(ItemId::ROOT), whole: true };
+        let root = Dir {
+            path: RelPath::ROOT,
+            at: Parent::Item(ItemId::ROOT),
+            whole: true,
+        };
         match scope {
             Scope::All => self.dirs.push(root),
             Scope::Dirs(paths) => {
@@ -81,7 +87,11 @@ impl<'a> Walk<'a> {
                 }
                 // The stack gives back the last first: parents before children.
                 for (path, id) in known.into_iter().rev() {
-                    self.dirs.push(Dir { path, at: Parent::Item(id), whole: false });
+                    self.dirs.push(Dir {
+                        path,
+                        at: Parent::Item(id),
+                        whole: false,
+                    });
                 }
             }
         }
@@ -131,14 +141,20 @@ impl<'a> Walk<'a> {
             Parent::Item(id) => self.base.children(&id)?,
             Parent::New(_) => Vec::new(),
         };
-        let mut rows: BTreeMap<String, BaseRow> =
-            rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let mut rows: BTreeMap<String, BaseRow> = rows
+            .into_iter()
+            .map(|row| (row.name.clone(), row))
+            .collect();
         let first_child = self.dirs.len();
         for Listed { name, meta } in listing {
             let name = match name {
                 Ok(name) => name,
                 Err(shown) => {
-                    self.problem(&dir.path.with(&shown.0), ProblemKind::Name, shown.to_string());
+                    self.problem(
+                        &dir.path.with(&shown.0),
+                        ProblemKind::Name,
+                        shown.to_string(),
+                    );
                     continue;
                 }
             };
@@ -153,7 +169,11 @@ impl<'a> Walk<'a> {
             }
             let Some(kind) = kind_on_disk(meta.kind) else {
                 if !(self.rules)(&path, false) {
-                    self.problem(&path, ProblemKind::Special, "a FIFO, socket or device".to_owned());
+                    self.problem(
+                        &path,
+                        ProblemKind::Special,
+                        "a FIFO, socket or device".to_owned(),
+                    );
                 }
                 continue;
             };
@@ -182,35 +202,66 @@ impl<'a> Walk<'a> {
     }
 
     /// A path that base knows, with the same kind: that item, whatever its inode.
-    fn known(&mut self, dir: &Dir, row: BaseRow, path: RelPath, meta: Meta) -> Result<(), ScanError> {
+    fn known(
+        &mut self,
+        dir: &Dir,
+        row: BaseRow,
+        path: RelPath,
+        meta: Meta,
+    ) -> Result<(), ScanError> {
         let other_file = row.stat.ino != meta.ino || row.stat.dev != meta.dev;
         match row.kind {
             Kind::Dir => {
                 if row.mode != meta.mode {
                     self.ready(Found::Touched { id: row.id, meta });
                 } else if other_file {
-                    self.ready(Found::Refreshed { id: row.id, meta, racy: false });
+                    self.ready(Found::Refreshed {
+                        id: row.id,
+                        meta,
+                        racy: false,
+                    });
                 }
                 // Another directory under the old name holds other things.
                 if dir.whole || row.stat.ino != meta.ino {
-                    self.dirs.push(Dir { path, at: Parent::Item(row.id), whole: true });
+                    self.dirs.push(Dir {
+                        path,
+                        at: Parent::Item(row.id),
+                        whole: true,
+                    });
                 }
             }
             _ if !row.racy && row.content.is_some() && row.stat.same_file_unchanged(&meta) => {
                 if other_file {
-                    self.ready(Found::Refreshed { id: row.id, meta, racy: false });
+                    self.ready(Found::Refreshed {
+                        id: row.id,
+                        meta,
+                        racy: false,
+                    });
                 }
             }
             Kind::File => {
                 self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
-                self.pending.push(Pending::Known { path, row: Box::new(row) });
+                self.pending.push(Pending::Known {
+                    path,
+                    row: Box::new(row),
+                });
             }
             Kind::Symlink => {
                 if let Some(content) = self.target(&path) {
                     self.ready(if row.content.as_ref() == Some(&content) {
-                        Found::Refreshed { id: row.id, meta, racy: false }
+                        Found::Refreshed {
+                            id: row.id,
+                            meta,
+                            racy: false,
+                        }
                     } else {
-                        Found::Edited { id: row.id, content, chunks: Vec::new(), meta, racy: false }
+                        Found::Edited {
+                            id: row.id,
+                            content,
+                            chunks: Vec::new(),
+                            meta,
+                            racy: false,
+                        }
                     });
                 }
             }
@@ -232,11 +283,19 @@ impl<'a> Walk<'a> {
         match (kind, was) {
             (Kind::Dir, Some(row)) => {
                 self.moved(&row, parent, name, meta);
-                self.dirs.push(Dir { path, at: Parent::Item(row.id), whole: true });
+                self.dirs.push(Dir {
+                    path,
+                    at: Parent::Item(row.id),
+                    whole: true,
+                });
             }
             (Kind::Dir, None) => {
                 let new = self.created(parent, name, kind, None, meta);
-                self.dirs.push(Dir { path, at: Parent::New(new), whole: true });
+                self.dirs.push(Dir {
+                    path,
+                    at: Parent::New(new),
+                    whole: true,
+                });
             }
             (Kind::File, Some(row)) if !row.racy && row.stat.same_content_likely(&meta) => {
                 self.moved(&row, parent, name, meta);
@@ -244,7 +303,13 @@ impl<'a> Walk<'a> {
             (Kind::File, was) => {
                 self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
                 let new = self.number();
-                self.pending.push(Pending::Fresh { path, parent, name, new, was: was.map(Box::new) });
+                self.pending.push(Pending::Fresh {
+                    path,
+                    parent,
+                    name,
+                    new,
+                    was: was.map(Box::new),
+                });
             }
             (Kind::Symlink, was) => match (self.target(&path), was) {
                 (Some(content), Some(row)) if row.content.as_ref() == Some(&content) => {
@@ -265,11 +330,15 @@ impl<'a> Walk<'a> {
         if meta.ino == 0 {
             return Ok(None);
         }
-        let Some(row) = self.base.by_inode(meta.dev, meta.ino)? else { return Ok(None) };
+        let Some(row) = self.base.by_inode(meta.dev, meta.ino)? else {
+            return Ok(None);
+        };
         if row.kind != kind || self.claimed.contains(&row.id) {
             return Ok(None);
         }
-        let Some(path) = self.base.path_of(&row.id)? else { return Ok(None) };
+        let Some(path) = self.base.path_of(&row.id)? else {
+            return Ok(None);
+        };
         let still_there = match self.disk.meta(&path) {
             Ok(now) => now.is_some_and(|now| kind_on_disk(now.kind) == Some(kind)),
             Err(_) => true,
@@ -279,16 +348,37 @@ impl<'a> Walk<'a> {
 
     fn moved(&mut self, row: &BaseRow, parent: Parent, name: String, meta: Meta) {
         self.claimed.insert(row.id);
-        self.ready(Found::Moved { id: row.id, parent, name, meta });
+        self.ready(Found::Moved {
+            id: row.id,
+            parent,
+            name,
+            meta,
+        });
         if was_touched(row, &meta) {
             self.ready(Found::Touched { id: row.id, meta });
         }
     }
 
-    fn created(&mut self, parent: Parent, name: String, kind: Kind, content: Option<Content>, meta: Meta) -> u32 {
+    fn created(
+        &mut self,
+        parent: Parent,
+        name: String,
+        kind: Kind,
+        content: Option<Content>,
+        meta: Meta,
+    ) -> u32 {
         let new = self.number();
         let chunks = Vec::new();
-        self.ready(Found::Created { new, parent, name, kind, content, chunks, meta, racy: false });
+        self.ready(Found::Created {
+            new,
+            parent,
+            name,
+            kind,
+            content,
+            chunks,
+            meta,
+            racy: false,
+        });
         new
     }
 
@@ -305,7 +395,11 @@ impl<'a> Walk<'a> {
         match self.disk.read_link(path) {
             Ok(target) => Some(Content::Link { target }),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                self.problem(path, ProblemKind::Name, "the target is not UTF-8".to_owned());
+                self.problem(
+                    path,
+                    ProblemKind::Name,
+                    "the target is not UTF-8".to_owned(),
+                );
                 None
             }
             Err(e) => {
@@ -317,16 +411,20 @@ impl<'a> Walk<'a> {
 
     pub(super) fn io_problem(&mut self, path: &RelPath, error: &io::Error) {
         let kind = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
-                ProblemKind::Changing
-            }
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput => ProblemKind::Changing,
             _ => ProblemKind::Unreadable,
         };
         self.problem(path, kind, error.to_string());
     }
 
     pub(super) fn problem(&mut self, path: &RelPath, kind: ProblemKind, reason: String) {
-        self.report.problems.push(Problem { path: path.clone(), kind, reason });
+        self.report.problems.push(Problem {
+            path: path.clone(),
+            kind,
+            reason,
+        });
     }
 }
 

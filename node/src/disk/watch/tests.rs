@@ -25,8 +25,15 @@ fn watched(dirs: &[&str]) -> Watched {
         fs::create_dir_all(dir.path().join(at)).unwrap();
     }
     let (send, notices) = channel();
-    let watcher = Watcher::start(dir.path(), move |notice| send.send(notice).unwrap_or_default()).unwrap();
-    Watched { dir, notices, _watcher: watcher }
+    let watcher = Watcher::start(dir.path(), move |notice| {
+        send.send(notice).unwrap_or_default()
+    })
+    .unwrap();
+    Watched {
+        dir,
+        notices,
+        _watcher: watcher,
+    }
 }
 
 impl Watched {
@@ -37,7 +44,9 @@ impl Watched {
         while !dirs.iter().all(|dir| seen.contains(*dir)) {
             let left = until.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
-                Ok(Notice::Dirs(dirs)) => seen.extend(dirs.iter().map(|dir: &RelPath| dir.as_str().to_owned())),
+                Ok(Notice::Dirs(dirs)) => {
+                    seen.extend(dirs.iter().map(|dir: &RelPath| dir.as_str().to_owned()))
+                }
                 Ok(Notice::Everything(reason)) => panic!("{reason}"),
                 Err(_) => panic!("only {seen:?} of {dirs:?}"),
             }
@@ -62,7 +71,10 @@ fn one_edit_is_reported_quickly_and_alone() {
         best = best.min(start.elapsed());
         assert_eq!(seen, BTreeSet::from(["d/e".to_owned()]));
     }
-    assert!(best < super::DEBOUNCE + Duration::from_millis(15), "{best:?}");
+    assert!(
+        best < super::DEBOUNCE + Duration::from_millis(15),
+        "{best:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! The spaces this device takes part in, and what it has heard from others about them.
+
+use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
+use rusqlite::{Connection, Row, params};
+
+use super::{DbError, id};
+
+/// One joined space.
+#[derive(Clone, Debug)]
+pub struct SpaceRow {
+    /// Row number, the `space` column of every other table.
+    pub n: i64,
+    /// The space.
+    pub id: SpaceId,
+    /// Its folder here, absolute.
+    pub path: String,
+    /// How this device takes part (0 full, 1 on-demand, 2 send-only, 3 receive-only).
+    pub mode: u8,
+    /// Filesystem the folder lay on when it was added.
+    pub fs: u64,
+    /// Why the space stands still, if it does.
+    pub stopped: Option<String>,
+    /// Group of deletions in progress and when it last grew (Unix ms).
+    pub act: Option<([u8; 8], i64)>,
+    /// Device a state transfer runs from, and the last item that arrived.
+    pub state_from: Option<DeviceId>,
+    /// See `state_from`.
+    pub state_after: Option<ItemId>,
+    /// Live items, live files and their bytes in the mesh's tree.
+    pub totals: Totals,
+}
+
+/// What the mesh's tree of a space holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Live files, directories and symlinks.
+    pub items: i64,
+    /// Live files.
+    pub files: i64,
+    /// Their bytes.
+    pub bytes: i64,
+}
+
+fn space(row: &Row<'_>) -> Result<SpaceRow, DbError> {
+    let act: Option<Vec<u8>> = row.get("act")?;
+    let from: Option<Vec<u8>> = row.get("state_from")?;
+    let after: Option<Vec<u8>> = row.get("state_after")?;
+    let act_at: i64 = row.get("act_at")?;
+    Ok(SpaceRow {
+        n: row.get("n")?,
+        id: id(&row.get::<_, Vec<u8>>("id")?, "space id")?,
+        path: row.get("path")?,
+        mode: row.get("mode")?,
+        fs: row.get::<_, i64>("fs")?.cast_unsigned(),
+        stopped: row.get("stopped")?,
+        act: act.and_then(|a| Some((a.try_into().ok()?, act_at))),
+        state_from: from.map(|b| id(&b, "device id")).transpose()?,
+        state_after: after.map(|b| id(&b, "item id")).transpose()?,
+        totals: Totals { items: row.get("items")?, files: row.get("files")?, bytes: row.get("bytes")? },
+    })
+}
+
+/// All joined spaces.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn all(conn: &Connection) -> Result<Vec<SpaceRow>, DbError> {
+    let mut query = conn.prepare_cached("SELECT * FROM space ORDER BY n")?;
+    let mut rows = query.query([])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(space(row)?);
+    }
+    Ok(out)
+}
+
+/// Adds a space; returns its row number.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn add(conn: &Connection, id: &SpaceId, path: &str, mode: u8, fs: u64) -> Result<i64, DbError> {
+    conn.execute(
+        "INSERT INTO space(id, path, mode, fs) VALUES(?1, ?2, ?3, ?4)",
+        params![id.as_bytes(), path, mode, fs.cast_signed()],
+    )?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// Forgets everything about a space. The folder is not touched.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
+    conn.execute("DELETE FROM batch WHERE log IN (SELECT n FROM log WHERE space = ?1)", [n])?;
+    for table in
+        ["member", "log", "ack", "outbox", "pending", "quarantine", "item", "base", "content", "chunk", "dirty", "placing"]
+    {
+        conn.execute(&format!("DELETE FROM {table} WHERE space = ?1"), [n])?;
+    }
+    conn.execute("DELETE FROM space WHERE n = ?1", [n])?;
+    Ok(())
+}
+
+/// Writes the columns that change.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn update(conn: &Connection, row: &SpaceRow) -> Result<(), DbError> {
+    conn.prepare_cached(
+        "UPDATE space SET mode = ?2, fs = ?3, stopped = ?4, act = ?5, act_at = ?6, state_from = ?7, state_after = ?8,
+         items = ?9, files = ?10, bytes = ?11 WHERE n = ?1",
+    )?
+    .execute(params![
+        row.n,
+        row.mode,
+        row.fs.cast_signed(),
+        row.stopped,
+        row.act.map(|a| a.0),
+        row.act.map_or(0, |a| a.1),
+        row.state_from.map(|d| *d.as_bytes()),
+        row.state_after.map(|i| *i.as_bytes()),
+        row.totals.items,
+        row.totals.files,
+        row.totals.bytes
+    ])?;
+    Ok(())
+}
+
+/// What a device last said about its copy of a space.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Whose copy.
+    pub device: DeviceId,
+    /// Whether it takes part.
+    pub joined: bool,
+    /// Items it knows of whose content it lacks.
+    pub missing: u64,
+    /// Their bytes.
+    pub missing_bytes: u64,
+    /// Items it knows.
+    pub items: u64,
+    /// When it said so (Unix ms).
+    pub heard: i64,
+}
+
+/// Keeps what a device said.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn put_member(conn: &Connection, n: i64, m: &Member) -> Result<(), DbError> {
+    conn.prepare_cached("INSERT OR REPLACE INTO member VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+        n,
+        m.device.as_bytes(),
+        m.joined,
+        m.missing.cast_signed(),
+        m.missing_bytes.cast_signed(),
+        m.items.cast_signed(),
+        m.heard
+    ])?;
+    Ok(())
+}
+
+/// Everybody who said something about a space.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn members(conn: &Connection, n: i64) -> Result<Vec<Member>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT device, joined, missing, missing_bytes, items, heard FROM member WHERE space = ?1 ORDER BY device",
+    )?;
+    let mut rows = query.query([n])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(Member {
+            device: id(&row.get::<_, Vec<u8>>(0)?, "device id")?,
+            joined: row.get(1)?,
+            missing: row.get::<_, i64>(2)?.cast_unsigned(),
+            missing_bytes: row.get::<_, i64>(3)?.cast_unsigned(),
+            items: row.get::<_, i64>(4)?.cast_unsigned(),
+            heard: row.get(5)?,
+        });
+    }
+    Ok(out)
+}

@@ -1,0 +1,392 @@
+//! What a scan found becomes changes of documents, and base follows in the same transaction.
+//!
+//! The rule of the whole file: **a change supersedes exactly what the user saw** (`base.seen`),
+//! never what the document holds by now. Content that arrived but was not on the disk yet stays as
+//! the other side of a conflict. If the disk shows what the mesh already says, base is set and
+//! nothing is authored: that is how a crash between disk and base heals.
+
+use std::collections::BTreeMap;
+
+use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place, Seen};
+use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
+
+use super::docs::Docs;
+use crate::db::base::{self, Base};
+use crate::db::{DbError, items};
+use crate::disk::Meta;
+use crate::disk::base::BaseRow;
+use crate::disk::hash::Chunk;
+use crate::disk::scan::{Found, Parent};
+
+/// One scan's findings on their way into documents.
+#[derive(Debug)]
+pub(super) struct Author<'a> {
+    pub(super) docs: Docs<'a>,
+    pub(super) secret: &'a SpaceSecret,
+    pub(super) actor: Incarnation,
+    /// Group of deletions these belong to: what a stopped device is asked about as one.
+    pub(super) act: [u8; 8],
+    /// Items made earlier in the same scan, by the scan's numbers.
+    pub(super) news: &'a mut BTreeMap<u32, ItemId>,
+    /// Whether anything was deleted.
+    pub(super) deleted: bool,
+}
+
+/// After this many names in use an id is drawn by hash of the last one anyway; see [`Author::free_id`].
+const GENERATIONS: u32 = 64;
+
+impl Author<'_> {
+    /// Takes one finding in. Items that vanished from base meanwhile are passed over: the next
+    /// scan sees them as they are.
+    pub(super) fn take(&mut self, found: Found) -> Result<(), DbError> {
+        match found {
+            Found::Created { new, parent, name, kind, content, chunks, meta, racy } => {
+                let Some(parent) = self.parent(parent) else { return Ok(()) };
+                self.chunks(content.as_ref(), &chunks)?;
+                let id = self.created(Place { parent, name }, kind, content, &meta, racy)?;
+                self.news.insert(new, id);
+                Ok(())
+            }
+            Found::Edited { id, content, chunks, meta, racy } => {
+                self.chunks(Some(&content), &chunks)?;
+                self.edited(&id, content, &meta, racy)
+            }
+            Found::Touched { id, meta } => self.touched(&id, &meta),
+            Found::Refreshed { id, meta, racy } => self.refreshed(&id, &meta, racy),
+            Found::Moved { id, parent, name, meta } => {
+                let Some(parent) = self.parent(parent) else { return Ok(()) };
+                self.moved(&id, Place { parent, name }, &meta)
+            }
+            Found::Gone { id } => self.gone(&id),
+        }
+    }
+
+    fn parent(&self, parent: Parent) -> Option<ItemId> {
+        match parent {
+            Parent::Item(id) => Some(id),
+            Parent::New(n) => self.news.get(&n).copied(),
+        }
+    }
+
+    fn chunks(&self, content: Option<&Content>, chunks: &[Chunk]) -> Result<(), DbError> {
+        match content {
+            Some(Content::File { hash, .. }) => base::put_chunks(self.docs.tx, self.docs.space, hash, chunks),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self, id: &ItemId) -> Result<Option<Base>, DbError> {
+        base::get(self.docs.tx, self.docs.space, id)
+    }
+
+    /// Writes base and, if the mesh now says the same as the disk, takes the item off the list.
+    fn settle(&mut self, b: &Base) -> Result<(), DbError> {
+        let (tx, space) = (self.docs.tx, self.docs.space);
+        if let Some(other) = base::at(tx, space, &b.row.parent, &b.row.name)? {
+            if other.row.id != b.row.id {
+                // The row of something that is no longer there; its own finding follows.
+                base::remove(tx, space, &other.row.id)?;
+                base::mark_dirty(tx, space, &other.row.copy_of.map_or(other.row.id, |c| c.0), 0)?;
+                if !base::has_children(tx, space, &other.row.id)? {
+                    self.delete(&other)?;
+                }
+            }
+        }
+        base::put(tx, space, b)?;
+        let Some(spot) = items::place(tx, space, &b.row.id)? else { return Ok(()) };
+        let settled = spot.alive
+            && spot.conflict == 0
+            && spot.ep == Some(b.row.parent)
+            && spot.shown.as_deref() == Some(b.row.name.as_str())
+            && b.row.copy_of.is_none();
+        if settled && super::plan::agrees(tx, space, b)? {
+            base::clean(tx, space, &b.row.id)?;
+        }
+        Ok(())
+    }
+
+    fn row(id: ItemId, place: Place, kind: Kind, content: Option<Content>, seen: Seen, meta: &Meta, racy: bool) -> Base {
+        Base {
+            row: BaseRow {
+                id,
+                copy_of: None,
+                parent: place.parent,
+                name: place.name,
+                kind,
+                content,
+                seen,
+                mode: meta.mode,
+                mtime: meta.mtime_ns,
+                stat: meta.stat(),
+                racy,
+            },
+            asked_mode: meta.mode,
+            asked_mtime: meta.mtime_ns,
+        }
+    }
+
+    /// The id of a new item: a keyed hash of where it was made and what it is, so that two devices
+    /// that import or make the same tree share its documents; numbered on while that id names a
+    /// document that is known here, live, moved or dead (`mv log log.1; touch log`).
+    fn free_id(&self, place: &Place, kind: Kind) -> Result<ItemId, DbError> {
+        let mut id = ItemId::ROOT;
+        for generation in 0..GENERATIONS {
+            id = self.secret.item_id(&place.parent, &format!("{}/{generation}/{}", items::kind_column(kind), place.name));
+            if !items::known(self.docs.tx, self.docs.space, &id)? {
+                return Ok(id);
+            }
+        }
+        // A name made and removed over and over (a lock file): continue from the actor's own id.
+        let mut n = 0_u64;
+        loop {
+            id = self.secret.item_id(&id, &format!("{}/{n}", self.actor));
+            if !items::known(self.docs.tx, self.docs.space, &id)? {
+                return Ok(id);
+            }
+            n += 1;
+        }
+    }
+
+    fn created(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        content: Option<Content>,
+        meta: &Meta,
+        racy: bool,
+    ) -> Result<ItemId, DbError> {
+        if let Some(id) = self.adopt(&place, kind, content.as_ref(), meta, racy)? {
+            return Ok(id);
+        }
+        let id = self.free_id(&place, kind)?;
+        let mtime = (kind != Kind::Dir).then_some(meta.mtime_ns);
+        let mode = (kind != Kind::Symlink).then_some(meta.mode);
+        let edits = item::create(kind, &place, content.as_ref(), mode, mtime);
+        let mut row = self.docs.load(&id)?;
+        self.docs.author(&self.actor, &id, &mut row, &edits)?;
+        let seen = ItemState::from_registers(&row.doc.regs).map(|s| s.seen()).unwrap_or_default();
+        self.settle(&Self::row(id, place, kind, content, seen, meta, racy))?;
+        Ok(id)
+    }
+
+    /// Something appeared where the mesh already shows an item that is not on this disk yet:
+    /// the same bytes are that item; other bytes are a concurrent version of it, not an edit.
+    fn adopt(
+        &mut self,
+        place: &Place,
+        kind: Kind,
+        content: Option<&Content>,
+        meta: &Meta,
+        racy: bool,
+    ) -> Result<Option<ItemId>, DbError> {
+        let (tx, space) = (self.docs.tx, self.docs.space);
+        let there = items::claims(tx, space, &place.parent, &place.name)?
+            .into_iter()
+            .find(|(_, s)| s.kind == Some(kind) && s.shown.as_deref() == Some(place.name.as_str()));
+        let Some((id, _)) = there else { return Ok(None) };
+        if self.get(&id)?.is_some() {
+            return Ok(None);
+        }
+        let mut row = self.docs.load(&id)?;
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(None) };
+        let mut seen = Seen { p: state.place_ops.clone(), d: state.seen().d, c: Vec::new() };
+        if let Some(content) = content {
+            seen.c = state.ops_of(content);
+            if seen.c.is_empty() {
+                let before = Seen { c: Vec::new(), ..seen.clone() };
+                let edits = item::edit_content(&before, content, None, None, &row.doc.regs);
+                self.docs.author(&self.actor, &id, &mut row, &edits)?;
+                if let Some(state) = ItemState::from_registers(&row.doc.regs) {
+                    seen = Seen { c: state.ops_of(content), d: state.seen().d, ..seen };
+                }
+            }
+        }
+        let mut b = Self::row(id, place.clone(), kind, content.cloned(), seen, meta, racy);
+        // Mode and mtime are the mesh's; asking for something else than what is there makes the
+        // planner set them.
+        if let Some(mode) = state.mode {
+            b.asked_mode = if mode == meta.mode { mode } else { u32::MAX };
+        }
+        base::mark_dirty(tx, space, &id, 0)?;
+        self.settle(&b)?;
+        Ok(Some(id))
+    }
+
+    fn edited(&mut self, id: &ItemId, content: Content, meta: &Meta, racy: bool) -> Result<(), DbError> {
+        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        if let Some((main, _)) = b.row.copy_of {
+            return self.copy_becomes_item(b, main, None, content, meta, racy);
+        }
+        let mut row = self.docs.load(id)?;
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(()) };
+        let old = b.row.content.take();
+        let known = state.ops_of(&content);
+        if known.is_empty() {
+            let mode = (meta.mode != b.row.mode && b.row.kind == Kind::File).then_some(meta.mode);
+            let edits = item::edit_content(&b.row.seen, &content, mode, Some(meta.mtime_ns), &row.doc.regs);
+            self.docs.author(&self.actor, id, &mut row, &edits)?;
+        }
+        if let Some(state) = ItemState::from_registers(&row.doc.regs) {
+            b.row.seen = Seen { c: state.ops_of(&content), p: b.row.seen.p, d: state.seen().d };
+        }
+        b.row.content = Some(content);
+        self.read_back(&mut b, meta, racy);
+        self.forget_content(old.as_ref(), &b)?;
+        self.settle(&b)
+    }
+
+    fn read_back(&self, b: &mut Base, meta: &Meta, racy: bool) {
+        (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) = (meta.mode, meta.mtime_ns, meta.stat(), racy);
+        (b.asked_mode, b.asked_mtime) = (meta.mode, meta.mtime_ns);
+    }
+
+    fn forget_content(&self, old: Option<&Content>, now: &Base) -> Result<(), DbError> {
+        forget_content(self.docs.tx, self.docs.space, old, now.row.content.as_ref(), &now.row.id)
+    }
+
+    fn touched(&mut self, id: &ItemId, meta: &Meta) -> Result<(), DbError> {
+        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        let mode = (meta.mode != b.row.mode && b.row.kind != Kind::Symlink).then_some(meta.mode);
+        let mtime = (meta.mtime_ns != b.row.mtime && b.row.kind != Kind::Dir).then_some(meta.mtime_ns);
+        let racy = b.row.racy;
+        if b.row.copy_of.is_none() {
+            let mut row = self.docs.load(id)?;
+            if let Some(state) = ItemState::from_registers(&row.doc.regs) {
+                let mode = mode.filter(|m| state.mode != Some(*m));
+                let mtime = mtime.filter(|t| state.mtime != Some(*t));
+                let edits = item::set_meta(&row.doc.regs, mode, mtime);
+                self.docs.author(&self.actor, id, &mut row, &edits)?;
+            }
+        }
+        self.read_back(&mut b, meta, racy);
+        self.settle(&b)
+    }
+
+    fn refreshed(&mut self, id: &ItemId, meta: &Meta, racy: bool) -> Result<(), DbError> {
+        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        b.row.stat = meta.stat();
+        b.row.racy = racy;
+        base::put(self.docs.tx, self.docs.space, &b)
+    }
+
+    fn moved(&mut self, id: &ItemId, place: Place, meta: &Meta) -> Result<(), DbError> {
+        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        if let Some((main, _)) = b.row.copy_of {
+            let Some(content) = b.row.content.clone() else { return Ok(()) };
+            return self.copy_becomes_item(b, main, Some(place), content, meta, false);
+        }
+        let spot = items::place(self.docs.tx, self.docs.space, id)?.unwrap_or_default();
+        let there = spot.ep == Some(place.parent) && spot.shown.as_deref() == Some(place.name.as_str());
+        if !there {
+            let mut row = self.docs.load(id)?;
+            self.docs.author(&self.actor, id, &mut row, &item::rename(&b.row.seen, &place))?;
+            if let Some(state) = ItemState::from_registers(&row.doc.regs) {
+                b.row.seen.p = state.place_ops;
+            }
+        }
+        b.row.parent = place.parent;
+        b.row.name = place.name;
+        b.row.stat = meta.stat();
+        base::remove(self.docs.tx, self.docs.space, id)?;
+        self.settle(&b)
+    }
+
+    /// Editing or renaming a conflict copy makes it an item of its own under its derived id, and
+    /// takes the losing version off the item it belonged to.
+    fn copy_becomes_item(
+        &mut self,
+        b: Base,
+        main: ItemId,
+        place: Option<Place>,
+        content: Content,
+        meta: &Meta,
+        racy: bool,
+    ) -> Result<(), DbError> {
+        let id = b.row.id;
+        let place = place.unwrap_or(Place { parent: b.row.parent, name: b.row.name.clone() });
+        let mut row = self.docs.load(&id)?;
+        let edits = match ItemState::from_registers(&row.doc.regs) {
+            None => item::create(b.row.kind, &place, Some(&content), Some(meta.mode), Some(meta.mtime_ns)),
+            Some(_) => item::edit_content(&Seen::default(), &content, None, None, &row.doc.regs),
+        };
+        self.docs.author(&self.actor, &id, &mut row, &edits)?;
+        let seen = ItemState::from_registers(&row.doc.regs)
+            .map(|s| Seen { c: s.ops_of(&content), ..s.seen() })
+            .unwrap_or_default();
+        base::remove(self.docs.tx, self.docs.space, &id)?;
+        self.settle(&Self::row(id, place, b.row.kind, Some(content), seen, meta, racy))?;
+        self.drop_version(&main, &b)
+    }
+
+    fn drop_version(&mut self, main: &ItemId, copy: &Base) -> Result<(), DbError> {
+        let mut row = self.docs.load(main)?;
+        let edits: Vec<_> = copy.row.seen.c.iter().flat_map(|op| item::drop_version(*op)).collect();
+        let merged = merge_drops(edits);
+        self.docs.author(&self.actor, main, &mut row, &merged)?;
+        Ok(())
+    }
+
+    fn gone(&mut self, id: &ItemId) -> Result<(), DbError> {
+        let Some(b) = self.get(id)? else { return Ok(()) };
+        base::remove(self.docs.tx, self.docs.space, id)?;
+        base::mark_dirty(self.docs.tx, self.docs.space, &b.row.copy_of.map_or(*id, |c| c.0), 0)?;
+        forget_content(self.docs.tx, self.docs.space, b.row.content.as_ref(), None, id)?;
+        self.delete(&b)
+    }
+
+    /// Authors the deletion of what `b` showed. A newer version that was not on the disk lives on.
+    fn delete(&mut self, b: &Base) -> Result<(), DbError> {
+        if let Some((main, _)) = b.row.copy_of {
+            return self.drop_version(&main, b);
+        }
+        let mut row = self.docs.load(&b.row.id)?;
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(()) };
+        let dead = match b.row.kind {
+            Kind::Dir => state.deleted,
+            Kind::File | Kind::Symlink => {
+                b.row.content.as_ref().is_none_or(|c| state.ops_of(c).is_empty())
+            }
+        };
+        if !dead {
+            let edits = item::delete(&b.row.seen, self.act, b.row.content.as_ref());
+            self.deleted |= self.docs.author(&self.actor, &b.row.id, &mut row, &edits)?;
+        }
+        Ok(())
+    }
+}
+
+/// Several deletions of versions of one register as one edit: a change holds a key once.
+fn merge_drops(edits: Vec<ownmesh_crdt::doc::Edit>) -> Vec<ownmesh_crdt::doc::Edit> {
+    let mut out: Vec<ownmesh_crdt::doc::Edit> = Vec::new();
+    for edit in edits {
+        match out.iter_mut().find(|e| e.key == edit.key) {
+            Some(first) => first.pred.extend(edit.pred),
+            None => out.push(edit),
+        }
+    }
+    out
+}
+
+/// Drops the chunk list of `old` unless some file still holds it.
+pub(super) fn forget_content(
+    tx: &crate::db::Connection,
+    space: i64,
+    old: Option<&Content>,
+    now: Option<&Content>,
+    id: &ItemId,
+) -> Result<(), DbError> {
+    let Some(Content::File { size, hash }) = old else { return Ok(()) };
+    if *size <= ownmesh_tiering::chunker::ONE_CHUNK as u64 || old == now {
+        return Ok(());
+    }
+    let held = base::holding(tx, space, hash, 2)?.iter().any(|b| b.row.id != *id);
+    if held { Ok(()) } else { base::drop_chunks(tx, space, hash) }
+}
+
+/// The hash that names a version, for derived ids: of a link its target's.
+pub(super) fn version_hash(secret: &SpaceSecret, content: &Content) -> ContentHash {
+    match content {
+        Content::File { hash, .. } => *hash,
+        Content::Link { target } => secret.content_hash(target.as_bytes()),
+    }
+}

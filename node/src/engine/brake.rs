@@ -1,0 +1,174 @@
+//! The brake: when most of a folder is deleted elsewhere at once, this device stops and asks.
+//!
+//! The log goes on; only the disk waits. Deletions of one go carry one act (a random number), so
+//! the answer is one record for the whole mesh: `continue` confirms the acts, and every stopped
+//! device goes on; `revert` takes the deletions back, and every device that had followed gets the
+//! files again from those that had not.
+
+use std::collections::BTreeSet;
+
+use ownmesh_crdt::doc::Edit;
+use ownmesh_crdt::item::{self, ItemState, Kind};
+use ownmesh_crdt::op::Scalar;
+use ownmesh_crypto::ItemId;
+
+use super::docs::Docs;
+use super::{Engine, Now};
+use crate::command::CommandError;
+use crate::db::{Connection, DbError, base, items, spaces};
+
+/// Below so many files nobody calls it "most of the folder".
+const FEW: u64 = 10;
+/// Deletions within this time count as one go, ms.
+const WINDOW: u64 = 600_000;
+/// The document that holds a space's shared answers; no scan makes an item of this id.
+pub(super) const SETTINGS: ItemId = ItemId::from_bytes([0xfe; 16]);
+
+/// What waits to be deleted here.
+#[derive(Debug, Default)]
+struct Pending {
+    files: u64,
+    unconfirmed: u64,
+    acts: BTreeSet<[u8; 8]>,
+    items: Vec<ItemId>,
+}
+
+fn key(act: &[u8; 8]) -> String {
+    let hex: String = act.iter().map(|b| format!("{b:02x}")).collect();
+    format!("go/{hex}")
+}
+
+fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
+    let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
+    let mut out = Pending::default();
+    for id in base::dirty_dead(tx, n)? {
+        let Some(row) = items::get(tx, n, &id)? else { continue };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else { continue };
+        out.items.push(id);
+        if state.kind == Kind::Dir {
+            continue;
+        }
+        out.files += 1;
+        let confirmed = state.tomb_acts.iter().any(|act| answers.doc.regs.winner(&key(act)).is_some());
+        if !confirmed {
+            out.unconfirmed += 1;
+            out.acts.extend(state.tomb_acts);
+        }
+    }
+    Ok(out)
+}
+
+impl Engine {
+    /// Whether the disk of a space has to wait for an answer. Called before each planning pass.
+    pub(super) fn brake(&mut self, now: Now, n: i64) -> Result<bool, DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(false) };
+        while space.deletions.front().is_some_and(|(at, _)| at + WINDOW < now.mono) {
+            space.deletions.pop_front();
+        }
+        let carried: u64 = space.deletions.iter().map(|d| d.1).sum();
+        // Only what is new on the list since the last look can change the answer.
+        let newest = base::newest_dirty(self.db.read(), n)?;
+        if newest == space.brake_seen {
+            return Ok(false);
+        }
+        space.brake_seen = newest;
+        if !base::any_dead_dirty(self.db.read(), n)? {
+            return Ok(false);
+        }
+        let pending = pending(self.db.read(), n)?;
+        let files = base::files(self.db.read(), n)? + carried;
+        let total = pending.unconfirmed + if pending.unconfirmed > 0 { carried } else { 0 };
+        if total < FEW || total * 2 <= files {
+            return Ok(false);
+        }
+        let why = format!("deletions: {} of {files} files were deleted on another device at once", pending.unconfirmed);
+        self.set_stopped(n, Some(why))?;
+        Ok(true)
+    }
+
+    /// A stopped space looks again whether its question was answered elsewhere.
+    pub(super) fn look_again(&mut self, n: i64) -> Result<(), DbError> {
+        let stopped = self.spaces.get(&n).is_some_and(|s| s.row.stopped.as_deref().is_some_and(|w| w.starts_with("deletions")));
+        if stopped && pending(self.db.read(), n)?.unconfirmed < FEW {
+            self.set_stopped(n, None)?;
+        }
+        Ok(())
+    }
+
+    fn stopped_by_brake(&self, name: &str) -> Result<i64, CommandError> {
+        let n = self.space_by_name(name)?;
+        let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref()).unwrap_or("");
+        if why.starts_with("deletions") {
+            return Ok(n);
+        }
+        let message = if why.is_empty() {
+            format!("the space {name} is not stopped")
+        } else {
+            format!("the space {name} is stopped for another reason: {why}")
+        };
+        Err(CommandError::refused(message).about(name))
+    }
+
+    /// The answer "go on": for every device of the mesh.
+    ///
+    /// # Errors
+    /// No such space, or it is not stopped.
+    pub fn go_on(&mut self, name: &str) -> Result<(), CommandError> {
+        let n = self.stopped_by_brake(name)?;
+        let failed = |e: DbError| CommandError::failed(e.to_string());
+        let acts = pending(self.db.read(), n).map_err(failed)?.acts;
+        self.edit_items(n, |docs, actor| {
+            let mut row = docs.load(&SETTINGS)?;
+            let edits: Vec<Edit> = acts
+                .iter()
+                .map(|act| Edit { key: key(act), put: Some(Scalar::Bool(true)), pred: row.doc.regs.ops(&key(act)) })
+                .collect();
+            docs.author(actor, &SETTINGS, &mut row, &edits)?;
+            Ok(())
+        })
+        .map_err(failed)?;
+        self.set_stopped(n, None).map_err(failed)
+    }
+
+    /// The answer "bring it back": for every device of the mesh.
+    ///
+    /// # Errors
+    /// No such space, or it is not stopped.
+    pub fn revert(&mut self, name: &str) -> Result<(), CommandError> {
+        let n = self.stopped_by_brake(name)?;
+        let failed = |e: DbError| CommandError::failed(e.to_string());
+        let found = pending(self.db.read(), n).map_err(failed)?.items;
+        self.edit_items(n, |docs, actor| {
+            for id in &found {
+                let mut row = docs.load(id)?;
+                let edits = item::revive(&row.doc.regs);
+                docs.author(actor, id, &mut row, &edits)?;
+            }
+            Ok(())
+        })
+        .map_err(failed)?;
+        self.set_stopped(n, None).map_err(failed)
+    }
+
+    /// Authors changes that do not come from the disk.
+    pub(super) fn edit_items(
+        &mut self,
+        n: i64,
+        edit: impl FnOnce(&mut Docs<'_>, &ownmesh_crypto::Incarnation) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        let actor = self.incarnation();
+        self.own_log(n)?;
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let mut row = space.row.clone();
+        let tally = &mut self.tally;
+        space.row = self.db.write(|tx| {
+            let mut totals = row.totals;
+            edit(&mut Docs::new(tx, n, &mut totals, tally), &actor)?;
+            row.totals = totals;
+            spaces::update(tx, &row)?;
+            Ok::<_, DbError>(row)
+        })?;
+        space.again = true;
+        Ok(())
+    }
+}

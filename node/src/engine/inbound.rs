@@ -1,0 +1,222 @@
+//! What others' devices tell: batches and pages of state.
+//!
+//! Whoever it came through, a batch counts only by its own seal, signature and place in its
+//! writer's chain. One bad change is set aside and the rest of the batch goes on; a batch that is
+//! out of order is dropped and asked for again by the next acknowledgement.
+
+use ownmesh_crdt::batch::{self, BatchError};
+use ownmesh_crdt::message::Message;
+use ownmesh_crdt::page::{PageBody, open_page};
+use ownmesh_crdt::vector::{LogChain, Next};
+use ownmesh_crypto::{BatchHash, DeviceId, ItemId, KeyId, SpaceId};
+
+use super::docs::{Docs, Writer};
+use super::{Effect, Engine, Now};
+use crate::db::spaces;
+use crate::db::{DbError, base, logs};
+
+/// After a [`Message::Space`]: everything it lacks is to be sent once more.
+pub(super) const AGAIN: &str = "again";
+/// Batches that came out of order are asked for again after this time, ms: by then what was missing
+/// (an epoch key, a certificate) has usually come.
+const GAP: u64 = 1_000;
+
+impl Engine {
+    /// Asks again for batches that could not be taken in.
+    pub(super) fn close_gaps(&mut self, now: Now) -> Result<(), DbError> {
+        let mut due = Vec::new();
+        for (device, peer) in &mut self.peers {
+            for (id, state) in &mut peer.spaces {
+                if state.gap_at.is_some_and(|at| now.mono >= at) {
+                    state.gap_at = None;
+                    due.push((*device, *id));
+                }
+            }
+        }
+        for (device, id) in due {
+            let Some(n) = self.number(&id) else { continue };
+            let hello = self.hello(n)?;
+            self.effects.push(Effect::Send { device, message: Message::Space(hello) });
+            self.effects.push(Effect::Send { device, message: Message::Bye { reason: AGAIN.into() } });
+        }
+        Ok(())
+    }
+
+    fn number(&self, id: &SpaceId) -> Option<i64> {
+        self.spaces.values().find(|s| s.row.id == *id).map(|s| s.row.n)
+    }
+
+    /// Applies batches in one transaction.
+    pub(super) fn take_batches(&mut self, now: Now, from: &DeviceId, id: &SpaceId, batches: &[Vec<u8>]) -> Result<(), DbError> {
+        let Some(n) = self.number(id) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let (registry, keys, tally, secret) = (&self.registry, &self.keys, &mut self.tally, &space.secret);
+        let key = |k: &KeyId| keys.get(id)?.get(k).cloned();
+        let signer = |d: &DeviceId| registry.view().devices.get(d).map(|e| e.public.sign);
+        let mut row = space.row.clone();
+        let mut gap = false;
+        let mut trouble = Vec::new();
+        let mut got = Vec::new();
+        let applied = self.db.write(|tx| {
+            let mut totals = row.totals;
+            let mut applied = 0_u64;
+            for bytes in batches {
+                let (head, _) = match batch::peek(bytes) {
+                    Ok(peeked) => peeked,
+                    Err(error) => {
+                        trouble.push(error.to_string());
+                        continue;
+                    }
+                };
+                let log = logs::by_tag(tx, n, &head.tag)?;
+                let (seq, chain) = log.as_ref().map_or((0, BatchHash::ZERO), |l| (l.seq, l.chain));
+                match LogChain::check(seq, &chain, &head) {
+                    Next::Ok => {}
+                    Next::Known => {
+                        got.push((head.tag, head.seq));
+                        continue;
+                    }
+                    Next::Gap { .. } => {
+                        gap = true;
+                        continue;
+                    }
+                    Next::Fork => {
+                        trouble.push(format!("the log {} goes on in two ways; this one is not taken in", head.tag));
+                        continue;
+                    }
+                }
+                let (head, hash, body) = match batch::open_batch(bytes, &key, &signer, secret, id) {
+                    Ok(opened) => opened,
+                    Err(BatchError::UnknownKey { .. } | BatchError::UnknownSigner { .. }) => {
+                        // Its key or its writer's certificate is still on its way.
+                        gap = true;
+                        continue;
+                    }
+                    Err(error) => {
+                        trouble.push(error.to_string());
+                        continue;
+                    }
+                };
+                let log = logs::advance(tx, n, &head.tag, (&body.device, &body.incarnation), head.seq, &hash, 1)?;
+                logs::put_batch(tx, log, head.seq, body.changes.len(), bytes)?;
+                let mut docs = Docs::new(tx, n, &mut totals, tally);
+                docs.writer = Some(Writer { device: body.device, incarnation: body.incarnation, secret });
+                for (item, change) in &body.changes {
+                    docs.take(item, change)?;
+                }
+                applied += 1;
+                got.push((head.tag, head.seq));
+            }
+            row.totals = totals;
+            spaces::update(tx, &row)?;
+            Ok::<_, DbError>(applied)
+        })?;
+        space.row = row;
+        if applied > 0 {
+            space.again = true;
+        }
+        if applied > 0 {
+            space.ack_due = true;
+        }
+        if let Some(state) = self.peers.get_mut(from).and_then(|p| p.spaces.get_mut(id)) {
+            for (tag, seq) in got {
+                state.sent.raise(tag, seq);
+                state.vector.raise(tag, seq);
+            }
+            if gap {
+                state.gap_at.get_or_insert(now.mono + GAP);
+            }
+        }
+        for message in trouble {
+            let name = self.device_name(from);
+            self.trouble("batch", format!("a batch from {name} was refused: {message}"), now);
+        }
+        Ok(())
+    }
+
+    /// Asks a peer for its whole state if it no longer holds the batches this device lacks.
+    pub(super) fn ask_for_state(&mut self, n: i64, device: &DeviceId) -> Result<(), DbError> {
+        let id = self.spaces[&n].row.id;
+        if self.spaces[&n].row.state_from.is_some_and(|d| d != *device && self.peers.contains_key(&d)) {
+            return Ok(());
+        }
+        let Some(theirs) = self.peers.get(device).and_then(|p| p.spaces.get(&id)) else { return Ok(()) };
+        let have = logs::vector(self.db.read(), n)?;
+        let pruned = theirs.vector.iter().any(|(tag, seq)| {
+            let have = have.get(tag);
+            have < seq && theirs.lowest.get(tag) > have + 1
+        });
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        if !pruned {
+            return Ok(());
+        }
+        if space.row.state_from == Some(*device) {
+            return Ok(());
+        }
+        space.row.state_from = Some(*device);
+        space.row.state_after = None;
+        let (row, after) = (space.row.clone(), space.row.state_after);
+        self.db.write(|tx| spaces::update(tx, &row))?;
+        self.effects.push(Effect::Send { device: *device, message: Message::WantState { space: id, after } });
+        Ok(())
+    }
+
+    /// Takes a page of state in; the vector is adopted with the last.
+    pub(super) fn take_page(&mut self, now: Now, from: &DeviceId, id: &SpaceId, bytes: &[u8]) -> Result<(), DbError> {
+        let Some(n) = self.number(id) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        if space.row.state_from != Some(*from) {
+            return Ok(());
+        }
+        let (registry, keys, tally) = (&self.registry, &self.keys, &mut self.tally);
+        let key = |k: &KeyId| keys.get(id)?.get(k).cloned();
+        let signer = |d: &DeviceId| registry.view().devices.get(d).map(|e| e.public.sign);
+        let page: PageBody = match open_page(bytes, &key, &signer, id) {
+            Ok(page) if page.device == *from && page.after == space.row.state_after => page,
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let name = self.device_name(from);
+                self.trouble("state", format!("state from {name} was refused: {error}"), now);
+                return Ok(());
+            }
+        };
+        let mut row = space.row.clone();
+        let row = self.db.write(|tx| {
+            let mut totals = row.totals;
+            let mut docs = Docs::new(tx, n, &mut totals, tally);
+            // Who wrote with which incarnation names conflict copies: known before any document.
+            for mark in &page.logs {
+                if logs::by_tag(tx, n, &mark.tag)?.is_none_or(|l| l.seq < mark.seq) {
+                    let log = logs::advance(tx, n, &mark.tag, (&mark.device, &mark.incarnation), mark.seq, &mark.hash, 1)?;
+                    logs::prune(tx, log, mark.seq)?;
+                    logs::set_low(tx, log, mark.seq + 1)?;
+                }
+            }
+            for (item, changes) in &page.docs {
+                for change in changes {
+                    docs.take(item, change)?;
+                }
+            }
+            row.totals = totals;
+            row.state_after = Some(page.upto);
+            if page.last {
+                // Copies may be named after writers that only this page told of.
+                for (id, spot) in crate::db::items::conflicts(tx, n)? {
+                    base::mark_dirty(tx, n, &id, spot.size)?;
+                }
+                row.state_from = None;
+                row.state_after = None;
+            }
+            spaces::update(tx, &row)?;
+            Ok::<_, DbError>(row)
+        })?;
+        space.row = row;
+        space.again = true;
+        space.ack_due = page.last;
+        if !page.last {
+            let after: Option<ItemId> = Some(page.upto);
+            self.effects.push(Effect::Send { device: *from, message: Message::WantState { space: *id, after } });
+        }
+        Ok(())
+    }
+}

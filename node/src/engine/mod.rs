@@ -1,0 +1,478 @@
+//! The engine: everything a device decides, in one place and without a clock, a socket or a file.
+//!
+//! It takes an [`Event`] and the time, changes the database, and returns [`Effect`]s for others to
+//! perform: send this, scan that folder, fetch these contents, take these steps on the disk. What
+//! they come back with is an event again. The node runs it on one thread beside the real network
+//! and disk; the simulator runs the very same code beside simulated ones.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `registry` | who belongs to the mesh, which keys are held |
+//! | `inbound`, `outbound` | batches, acknowledgements, state transfer |
+//! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
+//! | `plan`, `work` | what the disk lacks, and in which order it gets it |
+//! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
+//! | `status`, `wait`, `conflicts` | what people and scripts ask |
+//!
+//! Orders that never change (DESIGN section 10) are kept here: content synced at its source before
+//! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
+//! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`work`); applied
+//! and durable before acknowledged (`outbound`).
+
+mod author;
+mod brake;
+mod conflicts;
+mod docs;
+mod inbound;
+mod outbound;
+mod pairing;
+mod plan;
+mod recover;
+mod registry;
+mod space;
+mod status;
+pub mod tree;
+mod wait;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ownmesh_crdt::message::Message;
+use ownmesh_crypto::registry::Registry;
+use ownmesh_crypto::{DeviceId, DeviceKeys, EpochKey, Incarnation, KeyId, MeshSecret, SpaceId};
+use rand::CryptoRng;
+
+pub use self::docs::Tally;
+pub use self::space::Space;
+pub use self::work::{Want, WantResult};
+use crate::db::{Db, DbError, marks};
+use crate::disk::RelPath;
+use crate::disk::perform::{Outcome, Step};
+use crate::disk::scan::{Found, Guard, ScanError, ScanReport, Scope};
+use crate::pair::SponsorEffect;
+
+/// The time an event is handled at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since some fixed moment; never goes back. Decides everything that waits.
+    pub mono: u64,
+    /// Unix milliseconds by the wall clock. Only shown, never compared across devices.
+    pub wall: i64,
+}
+
+/// Number of a job given out in an effect; its result names it.
+pub type Job = u64;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A device is connected and has proven who it is.
+    PeerUp {
+        /// The device.
+        device: DeviceId,
+        /// Random number of its running process.
+        instance: u64,
+        /// Road it came by, for people.
+        route: &'static str,
+        /// Where it was reached.
+        address: Option<String>,
+    },
+    /// A device is gone.
+    PeerDown {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A connected device said something.
+    Message {
+        /// The device.
+        device: DeviceId,
+        /// What it said, undecoded.
+        bytes: Vec<u8>,
+    },
+    /// Differences between disk and base, in the middle of a scan.
+    Found {
+        /// Space row.
+        space: i64,
+        /// The scan.
+        job: Job,
+        /// The differences.
+        found: Vec<Found>,
+    },
+    /// A scan ended.
+    Scanned {
+        /// Space row.
+        space: i64,
+        /// The scan.
+        job: Job,
+        /// How.
+        result: Result<ScanReport, ScanError>,
+    },
+    /// Files are flushed to the disk, or could not be.
+    Synced {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// Why not.
+        error: Option<String>,
+    },
+    /// Steps were taken.
+    Performed {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// One outcome per step, in order.
+        outcomes: Vec<Outcome>,
+    },
+    /// Contents were fetched, or not.
+    Fetched {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// One per want, in order.
+        results: Vec<WantResult>,
+    },
+    /// The watcher saw something.
+    Disturbed {
+        /// Space row.
+        space: i64,
+        /// Where; empty: anywhere.
+        dirs: Vec<RelPath>,
+    },
+    /// A peer asked for content whose file is no longer what was recorded.
+    Superseded {
+        /// Space row.
+        space: i64,
+        /// The file.
+        path: RelPath,
+    },
+    /// A deadline passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Tell a connected device something.
+    Send {
+        /// The device.
+        device: DeviceId,
+        /// What.
+        message: Message,
+    },
+    /// These devices belong to the mesh: connect to them, refuse all others.
+    Peers,
+    /// Take a folder into service: open the disk, watch it.
+    Open {
+        /// Space row.
+        space: i64,
+        /// Its folder.
+        path: String,
+    },
+    /// Leave a folder alone from now on.
+    Close {
+        /// Space row.
+        space: i64,
+    },
+    /// Compare disk and base.
+    Scan {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// What must be true of the folder.
+        guard: Guard,
+        /// Which part.
+        scope: Scope,
+    },
+    /// Flush files to the disk; all of the filesystem's if `files` is empty.
+    Sync {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// Which.
+        files: Vec<RelPath>,
+    },
+    /// Take steps on the disk.
+    Perform {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// The steps.
+        steps: Vec<Step>,
+    },
+    /// Fetch contents from a device (or from this disk, where it holds them).
+    Fetch {
+        /// Space row.
+        space: i64,
+        /// The job.
+        job: Job,
+        /// From whom.
+        device: DeviceId,
+        /// What.
+        wants: Vec<Want>,
+    },
+    /// Tell whoever listens.
+    Notice(Notice),
+    /// Advertise a pairing window of this public name and let strangers knock.
+    OpenWindow {
+        /// The name.
+        name: [u8; 8],
+    },
+    /// Close it.
+    CloseWindow,
+    /// Send on, or close, a pairing stream.
+    Pair(SponsorEffect),
+}
+
+/// Something people or scripts may want to hear of.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Notice {
+    /// A device connected.
+    Connected {
+        /// Its name.
+        device: String,
+    },
+    /// A device went away.
+    Disconnected {
+        /// Its name.
+        device: String,
+    },
+    /// A space changed its state.
+    Space {
+        /// Its name.
+        space: String,
+        /// Its state.
+        state: String,
+    },
+    /// Files changed here by others.
+    Updated {
+        /// The space's name.
+        space: String,
+        /// How many items.
+        items: u64,
+    },
+    /// A conflict appeared.
+    Conflict {
+        /// The space's name.
+        space: String,
+    },
+    /// Something needs attention.
+    Trouble {
+        /// What.
+        kind: String,
+        /// In words.
+        message: String,
+    },
+    /// A device joined the mesh.
+    Paired {
+        /// Its name.
+        device: String,
+    },
+}
+
+/// What an engine starts from, besides its database.
+pub struct Identity {
+    /// This device's keys.
+    pub keys: Arc<DeviceKeys>,
+    /// Random number of this process: two processes with one identity give themselves away by it.
+    pub instance: u64,
+    /// Version of the program, for the status.
+    pub version: String,
+    /// The keyslots, for devices that are let in.
+    pub keyslots: Vec<Vec<u8>>,
+    /// The moment that [`Now::mono`] counts from.
+    pub origin: Instant,
+    /// Addresses this device listens at now, for tickets.
+    pub hints: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("device", &self.keys.device_id()).finish_non_exhaustive()
+    }
+}
+
+/// Everything a device decides.
+pub struct Engine {
+    pub(crate) db: Db,
+    pub(crate) registry: Registry,
+    pub(crate) identity: Identity,
+    pub(crate) device: DeviceId,
+    pub(crate) mesh: MeshSecret,
+    rng: Box<dyn CryptoRng + Send>,
+    /// Epoch keys this device could open, by space.
+    keys: BTreeMap<SpaceId, BTreeMap<KeyId, EpochKey>>,
+    /// Drawn with the first change of this process: a database restored from an old copy can then
+    /// never continue a log that went on elsewhere (docs/design/0002-incarnations.md).
+    incarnation: Option<Incarnation>,
+    spaces: BTreeMap<i64, Space>,
+    peers: BTreeMap<DeviceId, outbound::Peer>,
+    effects: Vec<Effect>,
+    jobs: Job,
+    tally: Tally,
+    /// When the next acknowledgement may be sent.
+    ack_at: Option<u64>,
+    waits: Vec<wait::Wait>,
+    pairing: Option<pairing::Window>,
+    /// When the event in hand came.
+    seen_at: Now,
+    /// What went wrong lately outside any space.
+    troubles: BTreeMap<String, status::Trouble>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("device", &self.device).field("spaces", &self.spaces.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database could not be used.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The database names another device than the seed beside it.
+    #[error("the key file and the database of this home belong to different devices")]
+    OtherDevice,
+    /// The registry does not verify.
+    #[error("the list of devices in the database does not verify: {0}")]
+    Registry(String),
+}
+
+impl Engine {
+    /// Starts from a database. Perform the effects it returns first ([`Engine::effects`]).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(mut db: Db, identity: Identity, rng: Box<dyn CryptoRng + Send>, now: Now) -> Result<Self, StartError> {
+        let mesh = marks::get(db.read(), "mesh_secret")?
+            .and_then(|b| <[u8; 32]>::try_from(b).ok())
+            .map(MeshSecret::from_bytes)
+            .ok_or_else(|| DbError::NotOurs(db.path().map(ToOwned::to_owned).unwrap_or_default()))?;
+        let device = identity.keys.device_id();
+        if marks::get(db.read(), "device")?.as_deref() != Some(device.as_bytes().as_slice()) {
+            return Err(StartError::OtherDevice);
+        }
+        let registry = registry::load(&mut db)?;
+        let mut engine = Self {
+            db,
+            registry,
+            identity,
+            device,
+            mesh,
+            rng,
+            keys: BTreeMap::new(),
+            incarnation: None,
+            spaces: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            effects: Vec::new(),
+            jobs: 0,
+            tally: Tally::default(),
+            ack_at: None,
+            waits: Vec::new(),
+            pairing: None,
+            seen_at: now,
+            troubles: BTreeMap::new(),
+        };
+        engine.open_grants();
+        engine.open_spaces(now)?;
+        engine.effects.push(Effect::Peers);
+        Ok(engine)
+    }
+
+    /// Handles one event. Effects gather until [`Engine::effects`] takes them.
+    ///
+    /// # Errors
+    /// Only if the database fails: nothing of the event is kept then, and the node should stop
+    /// rather than go on with a disk that is full or gone.
+    pub fn handle(&mut self, now: Now, event: Event) -> Result<(), DbError> {
+        match event {
+            Event::PeerUp { device, instance, route, address } => self.peer_up(now, device, instance, route, address)?,
+            Event::PeerDown { device } => self.peer_down(now, &device),
+            Event::Message { device, bytes } => self.message(now, &device, &bytes)?,
+            Event::Found { space, job, found } => self.found(now, space, job, found)?,
+            Event::Scanned { space, job, result } => self.scanned(now, space, job, result)?,
+            Event::Synced { space, job, error } => self.synced(now, space, job, error)?,
+            Event::Performed { space, job, outcomes } => self.performed(now, space, job, outcomes)?,
+            Event::Fetched { space, job, results } => self.fetched(now, space, job, results)?,
+            Event::Disturbed { space, dirs } => self.disturbed(space, dirs),
+            Event::Superseded { space, path } => {
+                self.disturbed(space, vec![path.parent().unwrap_or(RelPath::ROOT)]);
+            }
+            Event::Tick => {}
+        }
+        self.turn(now)
+    }
+
+    /// What follows from whatever happened: seal, send, plan, acknowledge.
+    pub(crate) fn turn(&mut self, now: Now) -> Result<(), DbError> {
+        self.seen_at = now;
+        let spaces: Vec<i64> = self.spaces.keys().copied().collect();
+        for n in spaces {
+            self.seal(now, n)?;
+            self.work(now, n)?;
+        }
+        self.close_gaps(now)?;
+        self.pump_all()?;
+        self.acknowledge(now)?;
+        self.check_waits(now)?;
+        self.close_expired(now);
+        Ok(())
+    }
+
+    /// Takes the effects gathered so far, in the order they are to be performed.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        let spaces = self.spaces.values().filter_map(|s| s.deadline());
+        let waits = self.waits.iter().map(|w| w.until);
+        let window = self.pairing.as_ref().map(|w| w.until);
+        let gaps = self.peers.values().flat_map(|p| p.spaces.values()).filter_map(|s| s.gap_at);
+        spaces.chain(waits).chain(gaps).chain(self.ack_at).chain(window).min()
+    }
+
+    /// What happened to changes since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The database, for tests that look inside and workers that read.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The spaces in service.
+    pub fn open_spaces_list(&self) -> impl Iterator<Item = &Space> {
+        self.spaces.values()
+    }
+
+    /// This device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    pub(crate) fn next_job(&mut self) -> Job {
+        self.jobs += 1;
+        self.jobs
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+}

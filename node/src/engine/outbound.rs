@@ -1,0 +1,453 @@
+//! What this device tells others: batches, acknowledgements, state for those who need all of it.
+//!
+//! An own change is sealed when there is somebody to tell and the registry has been exchanged with
+//! them, into a batch that is durable before the first byte of it leaves (DESIGN order 1 and 5).
+//! Batches of all writers are passed on alike; each peer has a window of bytes that it has not
+//! acknowledged yet, so that a slow one costs no memory. Acknowledgements are durable first too.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ownmesh_crdt::batch::{BatchBody, BatchHead, seal_batch};
+use ownmesh_crdt::message::{Message, SpaceHello};
+use ownmesh_crdt::page::{LogMark, PageBody, seal_page};
+use ownmesh_crdt::vector::Vector;
+use ownmesh_crypto::{BatchHash, DeviceId, ItemId, SpaceId, WriterTag};
+
+use super::{Effect, Engine, Job, Notice, Now};
+use crate::db::base;
+use crate::db::spaces::{self, Member};
+use crate::db::{DbError, items, logs};
+
+/// One connected device.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) instance: u64,
+    pub(super) route: &'static str,
+    /// The registries are equal as far as both know; spaces may be talked about.
+    pub(super) ready: bool,
+    pub(super) spaces: BTreeMap<SpaceId, PeerSpace>,
+}
+
+/// What a connected device said about a space, and what it was sent.
+#[derive(Debug, Default)]
+pub(super) struct PeerSpace {
+    pub(super) joined: bool,
+    /// Applied there, as it said.
+    pub(super) vector: Vector,
+    /// Lowest numbers it still holds.
+    pub(super) lowest: Vector,
+    /// Sent to it or known to be there.
+    pub(super) sent: Vector,
+    /// Sent and not acknowledged: log, number, bytes.
+    outstanding: VecDeque<(WriterTag, u64, usize)>,
+    outstanding_bytes: usize,
+    /// When to ask again for what came out of order.
+    pub(super) gap_at: Option<u64>,
+    /// Where its state transfer from here goes on; `None` when there is none.
+    pub(super) serving: Option<Vec<LogMark>>,
+}
+
+/// Bytes of batches a peer may have unacknowledged.
+const WINDOW: usize = 8 << 20;
+/// Bytes of batches in one message: a small edit of another space is never queued behind more.
+const MESSAGE: usize = 512 << 10;
+/// Changes in one batch, by count and by bytes before compression.
+const BATCH: (usize, usize) = (1_000, 700 << 10);
+/// Acknowledgements wait this long for more to acknowledge, ms: one flush serves them all.
+const ACK_EVERY: u64 = 40;
+/// Bytes of documents in one page of a state transfer, before compression.
+const PAGE: usize = 512 << 10;
+
+impl Engine {
+    pub(super) fn peer_up(&mut self, now: Now, device: DeviceId, instance: u64, route: &'static str, address: Option<String>) -> Result<(), DbError> {
+        if let Some(address) = address {
+            self.db.write(|tx| crate::db::marks::put_address(tx, &device, &address, now.wall))?;
+        }
+        let digest = self.registry.digest();
+        let hashes = self.registry.hashes().collect();
+        self.peers.insert(device, Peer { instance, route, ..Peer::default() });
+        self.effects.push(Effect::Send { device, message: Message::Registry { digest, hashes } });
+        for space in self.spaces.values_mut() {
+            space.absent.retain(|(d, _), _| *d != device);
+        }
+        let name = self.device_name(&device);
+        self.notice(Notice::Connected { device: name });
+        Ok(())
+    }
+
+    pub(super) fn peer_down(&mut self, now: Now, device: &DeviceId) {
+        if self.peers.remove(device).is_some() {
+            let name = self.device_name(device);
+            self.notice(Notice::Disconnected { device: name });
+        }
+        // What was being fetched from it comes back as failed on its own.
+        for space in self.spaces.values_mut() {
+            space.again = true;
+            if space.row.state_from == Some(*device) {
+                space.row.state_from = None;
+            }
+        }
+        let heard = now.wall;
+        tracing::debug!(%device, heard, "peer down");
+    }
+
+    /// Registries are exchanged: say what is known of each space.
+    pub(super) fn peer_ready(&mut self, now: Now, device: &DeviceId) -> Result<(), DbError> {
+        let Some(peer) = self.peers.get_mut(device) else { return Ok(()) };
+        if !std::mem::replace(&mut peer.ready, true) {
+            self.grant_keys(now)?;
+        }
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        for n in numbers {
+            let hello = self.hello(n)?;
+            self.effects.push(Effect::Send { device: *device, message: Message::Space(hello) });
+        }
+        Ok(())
+    }
+
+    /// What this device says about a space it takes part in.
+    pub(super) fn hello(&self, n: i64) -> Result<SpaceHello, DbError> {
+        let conn = self.db.read();
+        let (mut vector, mut lowest) = (Vector::default(), Vector::default());
+        for log in logs::all(conn, n)? {
+            vector.raise(log.tag, log.seq);
+            lowest.raise(log.tag, log.low);
+        }
+        let (missing_items, missing_bytes) = base::dirty_total(conn, n)?;
+        let space = &self.spaces[&n];
+        Ok(SpaceHello {
+            space: space.row.id,
+            joined: true,
+            mode: space.row.mode,
+            vector,
+            lowest,
+            missing_items: missing_items + u64::from(space.row.stopped.is_some()),
+            missing_bytes,
+            items: space.row.totals.items.max(0).cast_unsigned(),
+        })
+    }
+
+    fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
+        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
+        self.peers.iter().filter(|(_, p)| joined(p)).map(|(d, _)| *d).collect()
+    }
+
+    /// Tells every ready peer how a space stands here.
+    pub(super) fn tell_all(&mut self, n: i64) -> Result<(), crate::command::CommandError> {
+        let hello = self.hello(n).map_err(|e| crate::command::CommandError::failed(e.to_string()))?;
+        let ready: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        for device in ready {
+            self.effects.push(Effect::Send { device, message: Message::Space(hello.clone()) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_left(&mut self, id: &SpaceId) {
+        let gone = SpaceHello {
+            space: *id,
+            joined: false,
+            mode: 0,
+            vector: Vector::default(),
+            lowest: Vector::default(),
+            missing_items: 0,
+            missing_bytes: 0,
+            items: 0,
+        };
+        let ready: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        for device in ready {
+            self.effects.push(Effect::Send { device, message: Message::Space(gone.clone()) });
+        }
+    }
+
+    /// A peer said how a space stands there; it acknowledges what it has by the same.
+    pub(super) fn hear_space(&mut self, now: Now, device: &DeviceId, hello: SpaceHello) -> Result<(), DbError> {
+        let Some(peer) = self.peers.get_mut(device) else { return Ok(()) };
+        let state = peer.spaces.entry(hello.space).or_default();
+        state.joined = hello.joined;
+        state.vector.merge(&hello.vector);
+        state.sent.merge(&hello.vector);
+        state.lowest = hello.lowest;
+        while let Some((tag, seq, bytes)) = state.outstanding.front().copied() {
+            if state.vector.get(&tag) < seq {
+                break;
+            }
+            state.outstanding.pop_front();
+            state.outstanding_bytes -= bytes;
+        }
+        let Some(n) = self.spaces.values().find(|s| s.row.id == hello.space).map(|s| s.row.n) else { return Ok(()) };
+        let member = Member {
+            device: *device,
+            joined: hello.joined,
+            missing: hello.missing_items,
+            missing_bytes: hello.missing_bytes,
+            items: hello.items,
+            heard: now.wall,
+        };
+        self.db.write(|tx| {
+            spaces::put_member(tx, n, &member)?;
+            logs::put_acks(tx, n, device, &hello.vector)
+        })?;
+        if hello.joined {
+            if let Some(space) = self.spaces.get_mut(&n) {
+                space.absent.retain(|(d, _), _| d != device);
+                space.again = true;
+            }
+            self.ask_for_state(n, device)?;
+            self.prune(n)?;
+        }
+        Ok(())
+    }
+
+    /// Seals own changes if somebody listens; flushes their content at its source first.
+    pub(super) fn seal(&mut self, now: Now, n: i64) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let id = space.row.id;
+        if self.listeners(&id).is_empty() || space.sync_job.is_some() || logs::outbox_len(self.db.read(), n)? == 0 {
+            return Ok(());
+        }
+        if let Some(files) = &space.unsynced {
+            let files = files.clone();
+            let job = self.next_job();
+            if let Some(space) = self.spaces.get_mut(&n) {
+                space.sync_job = Some(job);
+                space.unsynced = None;
+            }
+            self.effects.push(Effect::Sync { space: n, job, files });
+            return Ok(());
+        }
+        let Some(key) = self.current_key(&id) else { return Ok(()) };
+        let incarnation = self.incarnation();
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let tag = space.secret.writer_tag(&self.device, &incarnation);
+        let (keys, device, rng) = (&self.identity.keys, self.device, &mut *self.rng);
+        self.db.write_durable(|tx| {
+            loop {
+                let queued = logs::outbox(tx, n, BATCH.0, BATCH.1)?;
+                let Some(last) = queued.last().map(|q| q.0) else { return Ok::<_, DbError>(()) };
+                let (seq, prev) = logs::by_tag(tx, n, &tag)?.map_or((0, BatchHash::ZERO), |log| (log.seq, log.chain));
+                let head = BatchHead { tag, seq: seq + 1, prev, key: key.id };
+                let seen = seen(tx, n, &tag)?;
+                let body = BatchBody {
+                    space: id,
+                    device,
+                    incarnation,
+                    seen,
+                    changes: queued.into_iter().map(|(_, item, change)| (item, change)).collect(),
+                };
+                let count = body.changes.len();
+                let sealed = seal_batch(&head, &body, &key, keys, rng).map_err(|error| {
+                    tracing::error!(%error, "own changes could not be sealed");
+                    DbError::Damaged("outbox")
+                })?;
+                let log = logs::advance(tx, n, &tag, (&device, &incarnation), head.seq, &sealed.hash, 1)?;
+                logs::put_batch(tx, log, head.seq, count, &sealed.bytes)?;
+                logs::drop_outbox(tx, n, last)?;
+            }
+        })?;
+        space.ack_due = true;
+        self.ack_at.get_or_insert(now.mono + ACK_EVERY);
+        Ok(())
+    }
+
+    /// Files are flushed.
+    pub(super) fn synced(&mut self, now: Now, n: i64, job: Job, error: Option<String>) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        if space.sync_job == Some(job) {
+            space.sync_job = None;
+            if let Some(error) = error {
+                space.problem("", "disk", format!("could not be flushed: {error}"), now.wall);
+                space.unsynced = Some(Vec::new());
+                space.retry_at = Some(now.mono + super::space::RETRY);
+            }
+            return Ok(());
+        }
+        self.staged_synced(now, n, job, error)
+    }
+
+    /// Sends every peer what it lacks, within its window.
+    pub(super) fn pump_all(&mut self) -> Result<(), DbError> {
+        let devices: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        for device in devices {
+            let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+            for n in numbers {
+                self.pump(&device, n)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, device: &DeviceId, n: i64) -> Result<(), DbError> {
+        let id = self.spaces[&n].row.id;
+        let Some(state) = self.peers.get_mut(device).and_then(|p| p.spaces.get_mut(&id)) else { return Ok(()) };
+        if !state.joined {
+            return Ok(());
+        }
+        for log in logs::all(self.db.read(), n)? {
+            let mut sent = state.sent.get(&log.tag);
+            // What is pruned here it gets as state, or from somebody else.
+            while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
+                let batches = logs::batches_after(self.db.read(), log.n, sent, MESSAGE)?;
+                let Some((last, _)) = batches.last() else { break };
+                sent = *last;
+                for (seq, bytes) in &batches {
+                    state.outstanding.push_back((log.tag, *seq, bytes.len()));
+                    state.outstanding_bytes += bytes.len();
+                }
+                let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
+                self.effects.push(Effect::Send { device: *device, message: Message::Batches { space: id, batches } });
+            }
+            state.sent.raise(log.tag, sent);
+        }
+        Ok(())
+    }
+
+    /// Acknowledges what was applied since the last time, after one flush for all of it.
+    pub(super) fn acknowledge(&mut self, now: Now) -> Result<(), DbError> {
+        let due: Vec<i64> = self.spaces.values().filter(|s| s.ack_due).map(|s| s.row.n).collect();
+        if due.is_empty() {
+            self.ack_at = None;
+            return Ok(());
+        }
+        let at = *self.ack_at.get_or_insert(now.mono + ACK_EVERY);
+        if now.mono < at {
+            return Ok(());
+        }
+        self.ack_at = None;
+        self.db.write_durable(|_| Ok::<(), DbError>(()))?;
+        for n in due {
+            if let Some(space) = self.spaces.get_mut(&n) {
+                space.ack_due = false;
+            }
+            let hello = self.hello(n)?;
+            for device in self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect::<Vec<_>>() {
+                self.effects.push(Effect::Send { device, message: Message::Space(hello.clone()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops batches that every device which takes part has acknowledged. A device that joins
+    /// later, or comes back after it was forgotten, gets state instead.
+    fn prune(&mut self, n: i64) -> Result<(), DbError> {
+        let conn = self.db.read();
+        let members = spaces::members(conn, n)?;
+        let others: Vec<DeviceId> = self.registry.view().devices.keys().copied().filter(|d| *d != self.device).collect();
+        let mut acks = Vec::new();
+        for device in others {
+            match members.iter().find(|m| m.device == device) {
+                Some(m) if m.joined => acks.push((device, logs::acks(conn, n, &device)?)),
+                Some(_) => {}
+                // Never heard of it in this space: it may take part by another device's leave.
+                None => return Ok(()),
+            }
+        }
+        if acks.is_empty() {
+            return Ok(());
+        }
+        let mut cuts = Vec::new();
+        for log in logs::all(conn, n)? {
+            let have = acks.iter().filter(|(d, _)| *d != log.device).map(|(_, v)| v.get(&log.tag)).min().unwrap_or(log.seq);
+            let upto = have.min(log.seq);
+            if upto >= log.low {
+                cuts.push((log.n, upto));
+            }
+        }
+        if cuts.is_empty() {
+            return Ok(());
+        }
+        self.db.write(|tx| {
+            for (log, upto) in cuts {
+                logs::prune(tx, log, upto)?;
+                logs::set_low(tx, log, upto + 1)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A peer wants everything: one page, and the next when it asks for it. Documents may change
+    /// between pages; the vector on the last page is the one of the moment the first was made, so
+    /// nothing that came later is taken for known.
+    pub(super) fn serve_state(&mut self, device: &DeviceId, id: &SpaceId, after: Option<ItemId>) -> Result<(), DbError> {
+        let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else { return Ok(()) };
+        let n = space.row.n;
+        let Some(key) = self.current_key(id) else { return Ok(()) };
+        let conn = self.db.read();
+        let Some(state) = self.peers.get_mut(device).and_then(|p| p.spaces.get_mut(id)) else { return Ok(()) };
+        if after.is_none() || state.serving.is_none() {
+            let marks = logs::all(conn, n)?.into_iter().map(|log| LogMark {
+                tag: log.tag,
+                device: log.device,
+                incarnation: log.incarnation,
+                seq: log.seq,
+                hash: log.chain,
+            });
+            state.serving = Some(marks.collect());
+        }
+        let (mut docs, mut bytes, mut last) = (Vec::new(), 0, true);
+        for row in items::page(conn, n, after.as_ref(), 2_000)? {
+            if bytes > PAGE {
+                last = false;
+                break;
+            }
+            let Some(item) = row.id else { continue };
+            bytes += row.doc.body.len() + 32;
+            let changes = row.doc.changes().map_err(|_| DbError::Damaged("document"))?;
+            docs.push((item, changes));
+        }
+        last &= docs.len() < 2_000;
+        let body = PageBody {
+            space: *id,
+            device: self.device,
+            after,
+            upto: docs.last().map_or(ItemId::from_bytes([0xff; 16]), |d| d.0),
+            docs,
+            last,
+            logs: if last { state.serving.take().unwrap_or_default() } else { Vec::new() },
+        };
+        match seal_page(&body, &key, &self.identity.keys, &mut *self.rng) {
+            Ok(bytes) => self.effects.push(Effect::Send { device: *device, message: Message::Page { space: *id, bytes } }),
+            Err(error) => tracing::error!(%error, "a page of state could not be sealed"),
+        }
+        Ok(())
+    }
+
+    /// Takes one message of a connected device in.
+    pub(super) fn message(&mut self, now: Now, device: &DeviceId, bytes: &[u8]) -> Result<(), DbError> {
+        if !self.peers.contains_key(device) || !self.registry.view().devices.contains_key(device) {
+            return Ok(());
+        }
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.trouble("peer", format!("{} sent something unreadable: {error}", self.device_name(device)), now);
+                return Ok(());
+            }
+        };
+        match message {
+            Message::Registry { digest, hashes } => self.hear_registry(now, device, digest, &hashes),
+            Message::Statements(statements) => self.hear_statements(now, device, &statements),
+            Message::Space(hello) => self.hear_space(now, device, hello),
+            Message::Batches { space, batches } => self.take_batches(now, device, &space, &batches),
+            Message::WantState { space, after } => self.serve_state(device, &space, after),
+            Message::Page { space, bytes } => self.take_page(now, device, &space, &bytes),
+            Message::Superseded { .. } => Ok(()),
+            Message::Bye { reason } => {
+                if reason == super::inbound::AGAIN {
+                    for state in self.peers.get_mut(device).into_iter().flat_map(|p| p.spaces.values_mut()) {
+                        state.sent = state.vector.clone();
+                        state.outstanding.clear();
+                        state.outstanding_bytes = 0;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a batch may depend on: the ends of all other logs applied here. A removed device's batch
+/// will be kept only if a member's names it.
+fn seen(tx: &crate::db::Connection, n: i64, own: &WriterTag) -> Result<Vec<(WriterTag, u64, BatchHash)>, DbError> {
+    let others = logs::all(tx, n)?.into_iter().filter(|log| log.tag != *own && log.seq > 0);
+    Ok(others.map(|log| (log.tag, log.seq, log.chain)).collect())
+}

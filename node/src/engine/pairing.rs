@@ -1,0 +1,185 @@
+//! The pairing window of the device that lets another one in.
+//!
+//! `pair::SponsorSession` counts attempts and time; here its requests meet the registry. The new
+//! device's admission is signed only after it has proven the ticket and, unless the user said the
+//! ticket is enough, after the words were typed. It is durable before it is handed over, so that a
+//! device which has committed is never a stranger after a crash on this side.
+
+use std::time::{Duration, Instant};
+
+use ownmesh_crypto::pairing::{Enrollment, JoinRequest};
+use ownmesh_crypto::registry::{self, By, JoinPath, MAX_DEVICES};
+use tokio::sync::mpsc;
+
+use super::registry::seconds;
+use super::{Effect, Engine, Now};
+use crate::command::{CommandError, PairEvent};
+use crate::net::PairStream;
+use crate::pair::{SponsorEffect, SponsorSession, WINDOW_TIME};
+
+/// An open window and who watches it.
+#[derive(Debug)]
+pub(super) struct Window {
+    session: SponsorSession,
+    events: mpsc::Sender<PairEvent>,
+    pub(super) until: u64,
+}
+
+impl Engine {
+    fn instant(&self, now: Now) -> Instant {
+        self.identity.origin + Duration::from_millis(now.mono)
+    }
+
+    /// Opens a window; what happens at it goes to `events`.
+    ///
+    /// # Errors
+    /// One is open already, or this device may not admit others, or the mesh is full.
+    pub fn open_window(
+        &mut self,
+        now: Now,
+        trust_code: bool,
+        _password: Option<String>,
+        events: mpsc::Sender<PairEvent>,
+    ) -> Result<(), CommandError> {
+        if self.pairing.as_ref().is_some_and(|w| w.session.is_open() && !w.events.is_closed()) {
+            return Err(CommandError::refused("a pairing window is open already").hint("close the other mesh pair first"));
+        }
+        self.close_window();
+        let view = self.registry.view();
+        if view.devices.len() >= MAX_DEVICES {
+            let names: Vec<&str> = view.devices.values().map(|d| d.name.as_str()).collect();
+            return Err(CommandError::refused(format!("a mesh has at most {MAX_DEVICES} devices")).hint(names.join(", ")));
+        }
+        if !view.devices.get(&self.device).is_some_and(|d| d.may_add) {
+            return Err(CommandError::refused("this device may not let others in").hint("run mesh pair on the device that may; mesh devices shows which"));
+        }
+        let at = self.instant(now);
+        let session = SponsorSession::open(view.mesh_id, self.identity.keys.clone(), trust_code, at, &mut *self.rng);
+        let hints = (self.identity.hints)();
+        let (Some(Ok(ticket)), Some(name)) = (session.ticket(hints), session.name()) else {
+            return Err(CommandError::failed("the ticket could not be made"));
+        };
+        let text = ticket.format().map_err(|e| CommandError::failed(e.to_string()))?;
+        drop(events.try_send(PairEvent::Window { code: None, ticket: text.to_string(), expires_in_s: WINDOW_TIME.as_secs() }));
+        let until = now.mono + u64::try_from(WINDOW_TIME.as_millis()).unwrap_or(u64::MAX);
+        self.pairing = Some(Window { session, events, until });
+        self.effects.push(Effect::OpenWindow { name });
+        Ok(())
+    }
+
+    /// Closes the window, if one is open.
+    pub fn close_window(&mut self) {
+        if let Some(window) = self.pairing.take() {
+            drop(window.events.try_send(PairEvent::Closed {}));
+            self.effects.push(Effect::CloseWindow);
+        }
+    }
+
+    /// The user typed the words.
+    ///
+    /// # Errors
+    /// No window is open.
+    pub fn confirm_words(&mut self, words: &str) -> Result<(), CommandError> {
+        let Some(window) = &mut self.pairing else {
+            return Err(CommandError::refused("no pairing window is open").hint("open one with: mesh pair"));
+        };
+        let effects = window.session.confirm_words(words);
+        self.pair_effects(effects);
+        Ok(())
+    }
+
+    /// A frame came from somebody unknown.
+    pub fn pair_frame(&mut self, now: Now, stream: PairStream, remote: [u8; 32], bytes: &[u8]) {
+        let at = self.instant(now);
+        let Some(window) = &mut self.pairing else { return };
+        let effects = window.session.handle_frame(at, &mut *self.rng, stream, remote, bytes);
+        self.seen_at = now;
+        self.pair_effects(effects);
+    }
+
+    /// A pairing stream is gone.
+    pub fn pair_closed(&mut self, now: Now, stream: PairStream) {
+        let Some(window) = &mut self.pairing else { return };
+        let effects = window.session.handle_closed(stream);
+        self.seen_at = now;
+        self.pair_effects(effects);
+    }
+
+    /// Closes a window whose time is up or whose watcher went away.
+    pub(super) fn close_expired(&mut self, now: Now) {
+        let at = self.instant(now);
+        self.seen_at = now;
+        let Some(window) = &mut self.pairing else { return };
+        if window.events.is_closed() {
+            self.close_window();
+            return;
+        }
+        let effects = window.session.handle_time(at);
+        self.pair_effects(effects);
+    }
+
+    fn pair_effects(&mut self, effects: Vec<SponsorEffect>) {
+        for effect in effects {
+            let Some(window) = &mut self.pairing else { return };
+            let tell = |event| drop(window.events.try_send(event));
+            match effect {
+                SponsorEffect::Send { .. } | SponsorEffect::Close { .. } => self.effects.push(Effect::Pair(effect)),
+                SponsorEffect::Joining { name, platform, .. } => tell(PairEvent::Joining { name, platform }),
+                SponsorEffect::AskWords => tell(PairEvent::Confirm {}),
+                SponsorEffect::WordsWrong { left } => {
+                    tell(PairEvent::Failed { reason: "these are not the words the new device shows".into(), attempts_left: left.into() });
+                    tell(PairEvent::Confirm {});
+                }
+                SponsorEffect::Failed { why, attempts_left, .. } => {
+                    tell(PairEvent::Failed { reason: why.to_string(), attempts_left: attempts_left.into() });
+                }
+                SponsorEffect::Done { device } => {
+                    let name = self.device_name(&device);
+                    if let Some(window) = &self.pairing {
+                        drop(window.events.try_send(PairEvent::Paired { device: name }));
+                    }
+                }
+                SponsorEffect::Closed { .. } => {
+                    self.close_window();
+                    return;
+                }
+                SponsorEffect::NeedEnrollment { join } => {
+                    let answer = match self.admit(&join) {
+                        Ok(enrollment) => self.pairing.as_mut().map(|w| w.session.enroll(enrollment)),
+                        Err(reason) => {
+                            tracing::error!(reason, "the new device could not be admitted");
+                            self.close_window();
+                            return;
+                        }
+                    };
+                    if let Some(effects) = answer {
+                        self.pair_effects(effects);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Signs a device's admission and gathers what it needs to know.
+    fn admit(&mut self, join: &JoinRequest) -> Result<Enrollment, String> {
+        let at = seconds(self.seen_at);
+        let mesh = self.registry.view().mesh_id;
+        let keys = self.identity.keys.clone();
+        let fail = |e: registry::StatementError| e.to_string();
+        let by = By::Device(&keys);
+        let device = registry::device(by, &mesh, &join.name, &join.platform, &join.card, JoinPath::Ticket, at).map_err(fail)?;
+        let mut statements = vec![device.bytes().to_vec()];
+        if self.registry.view().devices.get(&self.device).is_some_and(|d| d.may_pass_on) {
+            let id = join.card.public.device_id();
+            statements.push(registry::delegation(by, &mesh, id, false, at).map_err(fail)?.bytes().to_vec());
+        }
+        self.publish(statements).map_err(|e| e.to_string())?;
+        let now = self.seen_at;
+        self.grant_keys(now).map_err(|e| e.to_string())?;
+        Ok(Enrollment {
+            mesh_secret: self.mesh.clone(),
+            statements: self.registry.statements().map(|s| s.bytes().to_vec()).collect(),
+            keyslots: self.identity.keyslots.clone(),
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Three trees: what the mesh says, what base remembers, and from the two what to do on the disk.
+//!
+//! [`next`] is a pure function of one item's two sides: the next single step towards agreement.
+//! One step per pass keeps every intermediate state of the disk one that base describes. The order
+//! of steps on one item: conflict copies first (their bytes may lie in the very file that is about
+//! to be replaced), then move, content, mode and mtime; copies nobody needs any more go last.
+
+use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
+use ownmesh_crdt::op::OpId;
+use ownmesh_crdt::tree::conflict_name;
+use ownmesh_crypto::{DeviceId, ItemId, SpaceSecret};
+
+use super::author::version_hash;
+use crate::db::base::{self, Base};
+use crate::db::items::ItemRow;
+use crate::db::{Connection, DbError, items, logs};
+
+/// One entry the disk should show for an item: the item itself, or one of its conflict copies.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) id: ItemId,
+    pub(super) copy_of: Option<(ItemId, OpId)>,
+    pub(super) parent: ItemId,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) content: Option<Content>,
+    /// What a disk written from this has seen.
+    pub(super) seen: Seen,
+    pub(super) mode: u32,
+    /// `None`: whatever it is now (directories; copies, whose time nobody recorded).
+    pub(super) mtime: Option<i64>,
+}
+
+/// The two sides of one item.
+#[derive(Clone, Debug)]
+pub(super) struct Sides {
+    /// What the mesh says; empty when the item is dead. The item first, then its copies.
+    pub(super) wanted: Vec<Wanted>,
+    /// What stands on the disk. The item first, then its copies.
+    pub(super) base: Vec<Base>,
+    /// Changes in the document when this was read.
+    pub(super) changes: u32,
+    /// The acts of its tombstones, if it is dead.
+    pub(super) acts: Vec<[u8; 8]>,
+    /// False while the document, or the directory it hangs in, has not arrived.
+    pub(super) known: bool,
+}
+
+/// The next step for an item.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Next {
+    /// Disk and mesh agree.
+    Clean,
+    /// Make it (directory or symlink), or fetch its content and then write it.
+    Make(Wanted),
+    /// Move it.
+    Move(Box<Base>, Wanted),
+    /// Replace its content.
+    Replace(Box<Base>, Wanted),
+    /// Set mode and mtime.
+    Meta(Box<Base>, Wanted),
+    /// Only base has to follow: the disk shows it already.
+    Adopt(Base),
+    /// Remove it.
+    Remove(Box<Base>),
+}
+
+/// Mode of a file whose document names none.
+const DEFAULT_FILE: u32 = 0o644;
+/// Mode of a directory whose document names none.
+const DEFAULT_DIR: u32 = 0o755;
+
+/// Reads both sides of an item.
+pub(super) fn sides(
+    tx: &Connection,
+    space: i64,
+    id: &ItemId,
+    secret: &SpaceSecret,
+    device_name: &dyn Fn(&DeviceId) -> String,
+) -> Result<Sides, DbError> {
+    let row = items::get(tx, space, id)?.unwrap_or_default();
+    let mut base: Vec<Base> = base::get(tx, space, id)?.into_iter().filter(|b| b.row.copy_of.is_none()).collect();
+    base.extend(base::copies(tx, space, id)?);
+    let state = ItemState::from_registers(&row.doc.regs);
+    let mut out = Sides { wanted: Vec::new(), base, changes: row.doc.changes, acts: Vec::new(), known: state.is_some() };
+    let Some(state) = state else { return Ok(out) };
+    if !row.spot.alive {
+        out.acts = state.tomb_acts;
+        return Ok(out);
+    }
+    let (Some(parent), Some(shown)) = (row.spot.ep, row.spot.shown.clone()) else {
+        out.known = false;
+        return Ok(out);
+    };
+    out.wanted.push(main(id, &state, &row, parent, shown.clone()));
+    for (op, content) in state.conflicts() {
+        let hash = version_hash(secret, &content);
+        let copy = secret.conflict_item(id, &hash, op.counter, &op.actor);
+        if items::place(tx, space, &copy)?.is_some_and(|s| s.alive) {
+            continue;
+        }
+        let device = match logs::writer(tx, space, &op.actor)? {
+            Some(device) => device_name(&device),
+            None => String::from("unknown"),
+        };
+        out.wanted.push(Wanted {
+            id: copy,
+            copy_of: Some((*id, op)),
+            parent,
+            name: conflict_name(&shown, &device, hash.as_bytes()),
+            kind: state.kind,
+            seen: Seen { c: state.ops_of(&content), ..Seen::default() },
+            content: Some(content),
+            mode: state.mode.unwrap_or(DEFAULT_FILE),
+            mtime: None,
+        });
+    }
+    Ok(out)
+}
+
+fn main(id: &ItemId, state: &ItemState, row: &ItemRow, parent: ItemId, name: String) -> Wanted {
+    let content = state.content().cloned();
+    let seen = Seen { c: content.as_ref().map(|c| state.ops_of(c)).unwrap_or_default(), ..state.seen() };
+    let default = if state.kind == Kind::Dir { DEFAULT_DIR } else { DEFAULT_FILE };
+    Wanted {
+        id: *id,
+        copy_of: None,
+        parent,
+        name,
+        kind: row.spot.kind.unwrap_or(state.kind),
+        content,
+        seen,
+        mode: state.mode.unwrap_or(default),
+        mtime: if state.kind == Kind::Dir { None } else { state.mtime },
+    }
+}
+
+/// Decides the next steps of an item. Pure.
+///
+/// Returns steps that do not stand in each other's way: all of the item's copies may be made at
+/// once, but the item's own file is only touched when they are there.
+pub(super) fn next(sides: &Sides) -> Vec<Next> {
+    if !sides.known {
+        return vec![Next::Clean];
+    }
+    let on_disk = |id: &ItemId| sides.base.iter().find(|b| b.row.id == *id);
+    let mut steps = Vec::new();
+    for wanted in sides.wanted.iter().filter(|w| w.copy_of.is_some()) {
+        steps.extend(toward(wanted, on_disk(&wanted.id)));
+    }
+    // A copy that is gone from the mesh may be the version that is about to become the main one:
+    // its file is a source of the bytes until the main file shows them.
+    if steps.is_empty() {
+        if let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none()) {
+            steps.extend(toward(wanted, on_disk(&wanted.id)));
+        }
+    }
+    if steps.is_empty() {
+        for b in &sides.base {
+            if !sides.wanted.iter().any(|w| w.id == b.row.id) {
+                steps.push(Next::Remove(Box::new(b.clone())));
+            }
+        }
+    }
+    if steps.is_empty() { vec![Next::Clean] } else { steps }
+}
+
+fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
+    let Some(b) = base else { return Some(Next::Make(wanted.clone())) };
+    if b.row.kind != wanted.kind {
+        // Ids include the kind, so this is a damaged or hostile document: leave the disk alone.
+        return None;
+    }
+    if (b.row.parent, b.row.name.as_str()) != (wanted.parent, wanted.name.as_str()) {
+        return Some(Next::Move(Box::new(b.clone()), wanted.clone()));
+    }
+    if b.row.content != wanted.content {
+        return Some(Next::Replace(Box::new(b.clone()), wanted.clone()));
+    }
+    let mtime = wanted.mtime.unwrap_or(b.asked_mtime);
+    let mode = if wanted.copy_of.is_some() { b.asked_mode } else { wanted.mode };
+    if wanted.kind != Kind::Symlink && (b.asked_mode != mode || b.asked_mtime != mtime) {
+        return Some(Next::Meta(Box::new(b.clone()), wanted.clone()));
+    }
+    if b.row.seen != wanted.seen || b.row.copy_of != wanted.copy_of {
+        let mut b = b.clone();
+        b.row.seen = wanted.seen.clone();
+        b.row.copy_of = wanted.copy_of;
+        return Some(Next::Adopt(b));
+    }
+    None
+}
+
+/// Whether content, mode, mtime and seen operations of a base row are what the document says; its
+/// place and copies are the caller's to compare.
+pub(super) fn agrees(tx: &Connection, space: i64, b: &Base) -> Result<bool, DbError> {
+    let Some(row) = items::get(tx, space, &b.row.id)? else { return Ok(false) };
+    let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(false) };
+    let (Some(parent), Some(shown)) = (row.spot.ep, row.spot.shown.clone()) else { return Ok(false) };
+    Ok(toward(&main(&b.row.id, &state, &row, parent, shown), Some(b)).is_none())
+}

@@ -1,0 +1,88 @@
+//! After a crash: what was under way on the disk is looked at before anything else.
+//!
+//! A `placing` row says that a step was about to be taken. What stands at its path now is not taken
+//! for the user's edit before that is cleared up, and a path that is empty because the step was half
+//! done is never read as the user's deletion: its base row goes instead, and the item is made again.
+
+use std::collections::BTreeMap;
+
+use ownmesh_crypto::ItemId;
+
+use super::Engine;
+use crate::db::base::{self, Placing};
+use crate::db::{Connection, DbError};
+use crate::disk::{Disk, RelPath, TMP, perform, private, trash};
+
+/// Forgets that an entry, and all below it, stands on the disk; it is made again.
+pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(), DbError> {
+    let mut open = vec![*id];
+    while let Some(at) = open.pop() {
+        open.extend(base::child_ids(tx, n, &at)?);
+        let item = base::get(tx, n, &at)?.and_then(|b| b.row.copy_of).map_or(at, |c| c.0);
+        base::remove(tx, n, &at)?;
+        base::mark_dirty(tx, n, &item, 0)?;
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Heals what a crash left of steps in a space. To be called before its first scan, with its
+    /// disk; the time in seconds only names files in the trash.
+    ///
+    /// # Errors
+    /// If the disk cannot be read: the space is not to be used then.
+    pub fn recover(&mut self, n: i64, disk: &dyn Disk, seconds: u64) -> Result<(), String> {
+        let rows = base::placing(self.db.read(), n).map_err(|e| e.to_string())?;
+        let staged: BTreeMap<String, u64> = rows.iter().filter_map(|r| Some((r.staged.clone()?, r.ino))).collect();
+        // Parked entries go back where base has them, if that place is free.
+        for row in &rows {
+            let parked = perform::parked(&row.id);
+            if disk.meta(&parked).map_err(|e| e.to_string())?.is_none() {
+                continue;
+            }
+            let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
+            if let Some(home) = home {
+                if disk.meta(&home).ok().flatten().is_none() && disk.rename_new(&parked, &home).is_ok() {
+                    drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
+                }
+            }
+        }
+        let ours = |path: &RelPath, meta: &crate::disk::Meta| {
+            let Some(name) = path.name() else { return false };
+            path.parent() == Some(private(TMP))
+                && name.starts_with("s-")
+                && staged.get(name).is_none_or(|ino| *ino == meta.ino)
+        };
+        let saved = perform::salvage(disk, &ours, &|name| trash::name(seconds, &ItemId::ROOT, name)).map_err(|e| e.to_string())?;
+        for path in &saved {
+            tracing::warn!(%path, "a crash left this half done; it was brought to the trash");
+        }
+        // What is left there is ours and of no use, except large contents that can be continued.
+        for entry in disk.list(&private(TMP)).map_err(|e| e.to_string())? {
+            if let Ok(name) = entry.name {
+                if !name.ends_with(".part") {
+                    drop(disk.remove(&private(TMP).join(&name).map_err(|e| e.to_string())?));
+                }
+            }
+        }
+        self.db.write(|tx| rows.iter().try_for_each(|row| clear(tx, n, disk, row))).map_err(|e: DbError| e.to_string())
+    }
+}
+
+fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
+    if let Some(path) = base::path(tx, n, &row.id)? {
+        if disk.meta(&path).ok().flatten().is_none() {
+            // Moved already? Then it stands at the step's path, and a scan finds it by its inode.
+            let there = RelPath::parse(&row.path).ok().filter(|p| *p != path).and_then(|p| disk.meta(&p).ok().flatten());
+            let moved = match (there, base::get(tx, n, &row.id)?) {
+                (Some(meta), Some(b)) => (meta.ino, meta.dev) == (b.row.stat.ino, b.row.stat.dev),
+                _ => false,
+            };
+            if !moved {
+                forget_subtree(tx, n, &row.id)?;
+            }
+        }
+    }
+    base::mark_dirty(tx, n, &row.item, 0)?;
+    base::placed(tx, n, &row.id)
+}

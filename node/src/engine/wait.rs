@@ -1,0 +1,166 @@
+//! `mesh wait`: until what was on the disk when it was asked is confirmed elsewhere.
+
+use ownmesh_crdt::vector::Vector;
+use ownmesh_crypto::DeviceId;
+use tokio::sync::oneshot;
+
+use super::{Engine, Now};
+use crate::command::{CommandError, WaitReply, WaitRequest};
+use crate::db::{DbError, base, logs, spaces};
+
+/// Somebody waiting.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) until: u64,
+    spaces: Vec<Waited>,
+    device: Option<DeviceId>,
+    all: bool,
+    done: oneshot::Sender<Result<WaitReply, CommandError>>,
+}
+
+#[derive(Debug)]
+struct Waited {
+    n: i64,
+    /// Set once the scan of this wait has ended and everything is sealed: what must be confirmed.
+    vector: Option<Vector>,
+    scan: Option<oneshot::Receiver<Result<(), CommandError>>>,
+}
+
+/// Without a time-out given, ms.
+const DEFAULT: u64 = 600_000;
+
+impl Engine {
+    /// Starts a wait; it scans first.
+    pub fn wait(&mut self, request: WaitRequest, now: Now, done: oneshot::Sender<Result<WaitReply, CommandError>>) {
+        match self.wait_for(&request, now) {
+            Err(error) => drop(done.send(Err(error))),
+            Ok((spaces, device)) => {
+                let until = now.mono + request.timeout_s.map_or(DEFAULT, |s| s.saturating_mul(1_000));
+                self.waits.push(Wait { until, spaces, device, all: request.all, done });
+                self.nudge(now);
+            }
+        }
+    }
+
+    fn wait_for(&mut self, request: &WaitRequest, now: Now) -> Result<(Vec<Waited>, Option<DeviceId>), CommandError> {
+        let device = match &request.device {
+            None => None,
+            Some(name) => Some(self.device_by_name(name)?),
+        };
+        let numbers: Vec<i64> = match &request.space {
+            Some(name) => vec![self.space_by_name(name)?],
+            None => self.spaces.keys().copied().collect(),
+        };
+        let mut out = Vec::new();
+        for n in numbers {
+            let (tx, rx) = oneshot::channel();
+            let Some(name) = self.spaces.get(&n).map(|s| s.name.clone()) else { continue };
+            self.scan(&name, now, tx);
+            out.push(Waited { n, vector: None, scan: Some(rx) });
+        }
+        Ok((out, device))
+    }
+
+    fn device_by_name(&self, name: &str) -> Result<DeviceId, CommandError> {
+        let found = self.registry.view().devices.iter().find(|(id, d)| d.name == name || id.to_string() == name);
+        found.map(|(id, _)| *id).ok_or_else(|| {
+            let all: Vec<&str> = self.registry.view().devices.values().map(|d| d.name.as_str()).collect();
+            CommandError::not_found("device", name).hint(format!("devices of this mesh: {}", all.join(", ")))
+        })
+    }
+
+    /// Answers those whose wait is over.
+    pub(super) fn check_waits(&mut self, now: Now) -> Result<(), DbError> {
+        let mut waits = std::mem::take(&mut self.waits);
+        let mut left = Vec::new();
+        for mut wait in waits.drain(..) {
+            let mut reasons = Vec::new();
+            let mut failed = None;
+            for waited in &mut wait.spaces {
+                match self.look(waited, wait.device, wait.all, now)? {
+                    Ok(more) => reasons.extend(more),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                drop(wait.done.send(Err(error)));
+            } else if reasons.is_empty() || now.mono >= wait.until {
+                drop(wait.done.send(Ok(WaitReply { done: reasons.is_empty(), reasons })));
+            } else if !wait.done.is_closed() {
+                left.push(wait);
+            }
+        }
+        self.waits = left;
+        Ok(())
+    }
+
+    fn look(&self, waited: &mut Waited, device: Option<DeviceId>, all: bool, now: Now) -> Result<Result<Vec<String>, CommandError>, DbError> {
+        let Some(space) = self.spaces.get(&waited.n) else { return Ok(Ok(Vec::new())) };
+        let name = &space.name;
+        if let Some(scan) = &mut waited.scan {
+            match scan.try_recv() {
+                Ok(Ok(())) => waited.scan = None,
+                Ok(Err(error)) => return Ok(Err(error)),
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(Ok(vec![format!("{name}: still being scanned")])),
+                Err(oneshot::error::TryRecvError::Closed) => waited.scan = None,
+            }
+        }
+        let conn = self.db.read();
+        let mut reasons = Vec::new();
+        let (missing, _) = base::dirty_total(conn, waited.n)?;
+        if missing > 0 {
+            reasons.push(format!("{name}: {missing} items are missing here"));
+        }
+        if let Some(why) = &space.row.stopped {
+            reasons.push(format!("{name}: stopped, {why}"));
+        }
+        let queued = logs::outbox_len(conn, waited.n)?;
+        let vector = match &waited.vector {
+            Some(vector) => vector.clone(),
+            None if queued == 0 => {
+                let vector = logs::vector(conn, waited.n)?;
+                waited.vector = Some(vector.clone());
+                vector
+            }
+            None => {
+                reasons.push(format!("{name}: {queued} changes have nobody to go to yet"));
+                return Ok(Ok(reasons));
+            }
+        };
+        let members = spaces::members(conn, waited.n)?;
+        let mut lacking = Vec::new();
+        let mut confirmed = 0;
+        for (id, entry) in &self.registry.view().devices {
+            if *id == self.device || device.is_some_and(|d| d != *id) {
+                continue;
+            }
+            let Some(member) = members.iter().find(|m| m.device == *id && m.joined) else {
+                if device.is_some() {
+                    lacking.push(format!("{name}: {} does not take part in it", entry.name));
+                }
+                continue;
+            };
+            let acks = logs::acks(conn, waited.n, id)?;
+            let own: Vec<_> = logs::all(conn, waited.n)?.into_iter().filter(|l| l.device == *id).map(|l| l.tag).collect();
+            let covered = vector.iter().all(|(tag, seq)| own.contains(tag) || acks.get(tag) >= seq);
+            if covered && member.missing == 0 {
+                confirmed += 1;
+            } else if covered {
+                lacking.push(format!("{name}: {} still lacks {} items", entry.name, member.missing));
+            } else if self.peers.contains_key(id) {
+                lacking.push(format!("{name}: {} has not confirmed everything yet", entry.name));
+            } else {
+                let away = (now.wall - member.heard).max(0) / 60_000;
+                lacking.push(format!("{name}: {} is away, last heard {away} min ago", entry.name));
+            }
+        }
+        let enough = if all || device.is_some() { lacking.is_empty() && confirmed > 0 } else { confirmed > 0 };
+        if !enough {
+            if lacking.is_empty() {
+                lacking.push(format!("{name}: no other device takes part in it"));
+            }
+            reasons.extend(lacking);
+        }
+        Ok(Ok(reasons))
+    }
+}
