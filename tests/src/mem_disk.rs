@@ -63,7 +63,14 @@ pub struct Node {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(40)]);
-        write!(f, "{:?} {:o} {} {shown:?} {:?}", self.kind, self.mode, self.bytes.len(), self.target)
+        write!(
+            f,
+            "{:?} {:o} {} {shown:?} {:?}",
+            self.kind,
+            self.mode,
+            self.bytes.len(),
+            self.target
+        )
     }
 }
 
@@ -82,7 +89,10 @@ impl std::fmt::Debug for MemDisk {
 impl MemDisk {
     /// An empty disk.
     pub fn new() -> Self {
-        Self { state: Arc::new(Mutex::new(State::new())), trap: Arc::default() }
+        Self {
+            state: Arc::new(Mutex::new(State::new())),
+            trap: Arc::default(),
+        }
     }
 
     /// Lets time pass.
@@ -185,8 +195,14 @@ impl MemDisk {
         let mut todo = vec![(String::new(), ROOT)];
         while let Some((path, ino)) = todo.pop() {
             for (name, ino) in state.entries(ino).into_iter().flatten() {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-                let Ok(inode) = state.node(*ino) else { continue };
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}/{name}")
+                };
+                let Ok(inode) = state.node(*ino) else {
+                    continue;
+                };
                 let mut node = Node {
                     kind: MetaKind::Other,
                     bytes: Vec::new(),
@@ -229,7 +245,11 @@ impl MemDisk {
             return Err(io::Error::other(CRASHED));
         }
         let state = self.lock();
-        if state.gone { Err(io::ErrorKind::NotFound.into()) } else { Ok(state) }
+        if state.gone {
+            Err(io::ErrorKind::NotFound.into())
+        } else {
+            Ok(state)
+        }
     }
 
     /// A call that changes something.
@@ -253,7 +273,11 @@ impl MemDisk {
     /// A call that needs a new inode.
     fn op_making(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.op()?;
-        if state.free == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(state) }
+        if state.free == 0 {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(state)
+        }
     }
 }
 
@@ -283,7 +307,9 @@ impl ReadAt for Handle {
         let Body::File(bytes) = &state.node(self.ino)?.body else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let from = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let len = buf.len().min(bytes.len() - from);
         buf[..len].copy_from_slice(&bytes[from..from + len]);
         Ok(len)
@@ -304,7 +330,11 @@ impl Stage for Handle {
         if state.free != u64::MAX {
             state.free -= len;
         }
-        state.write(self.ino, bytes, usize::try_from(offset).unwrap_or(usize::MAX))
+        state.write(
+            self.ino,
+            bytes,
+            usize::try_from(offset).unwrap_or(usize::MAX),
+        )
     }
 
     fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
@@ -325,8 +355,15 @@ impl Disk for MemDisk {
         }
         let entries = state.entries(ino)?.iter();
         let listed = entries.rev().map(|(name, ino)| {
-            let name = if state.non_utf8.contains(name) { Err(NonUtf8(name.clone())) } else { Ok(name.clone()) };
-            Ok(Listed { name, meta: state.meta(*ino)? })
+            let name = if state.non_utf8.contains(name) {
+                Err(NonUtf8(name.clone()))
+            } else {
+                Ok(name.clone())
+            };
+            Ok(Listed {
+                name,
+                meta: state.meta(*ino)?,
+            })
         });
         listed.collect()
     }
@@ -339,7 +376,14 @@ impl Disk for MemDisk {
         match state.find(path) {
             Ok(Some(ino)) => state.meta(ino).map(Some),
             Ok(None) => Ok(None),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -351,7 +395,10 @@ impl Disk for MemDisk {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         match state.node(ino)?.body {
-            Body::File(_) => Ok(Box::new(Handle { disk: self.clone(), ino })),
+            Body::File(_) => Ok(Box::new(Handle {
+                disk: self.clone(),
+                ino,
+            })),
             Body::Link(_) => Err(io::ErrorKind::NotADirectory.into()),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -367,10 +414,17 @@ impl Disk for MemDisk {
 
     fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
         let mut state = self.op_making()?;
-        let (dir, name) = state.parent(&rel(ownmesh_node::disk::TMP).join(name).map_err(io::Error::other)?)?;
+        let (dir, name) = state.parent(
+            &rel(ownmesh_node::disk::TMP)
+                .join(name)
+                .map_err(io::Error::other)?,
+        )?;
         let ino = state.make(Body::File(Arc::default()), 0o600);
         state.name(vec![(dir, name, Some(ino))])?;
-        Ok(Box::new(Handle { disk: self.clone(), ino }))
+        Ok(Box::new(Handle {
+            disk: self.clone(),
+            ino,
+        }))
     }
 
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {
@@ -393,7 +447,10 @@ impl Disk for MemDisk {
         if state.is_above(ino, to_dir) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        state.name(vec![(from_dir, from_name, None), (to_dir, to_name, Some(ino))])
+        state.name(vec![
+            (from_dir, from_name, None),
+            (to_dir, to_name, Some(ino)),
+        ])
     }
 
     fn exchange(&self, a: &RelPath, b: &RelPath) -> io::Result<()> {
@@ -403,7 +460,10 @@ impl Disk for MemDisk {
         }
         let (a_ino, b_ino) = (state.at(a)?, state.at(b)?);
         let ((a_dir, a_name), (b_dir, b_name)) = (state.parent(a)?, state.parent(b)?);
-        state.name(vec![(a_dir, a_name, Some(b_ino)), (b_dir, b_name, Some(a_ino))])
+        state.name(vec![
+            (a_dir, a_name, Some(b_ino)),
+            (b_dir, b_name, Some(a_ino)),
+        ])
     }
 
     fn rmdir(&self, path: &RelPath) -> io::Result<()> {
@@ -439,7 +499,11 @@ impl Disk for MemDisk {
 
     fn set_mtime(&self, path: &RelPath, mtime_ns: i64) -> io::Result<()> {
         let mut state = self.op()?;
-        let (ino, now, mtime) = (state.at(path)?, state.stamp(state.clock), state.stamp(mtime_ns));
+        let (ino, now, mtime) = (
+            state.at(path)?,
+            state.stamp(state.clock),
+            state.stamp(mtime_ns),
+        );
         let node = state.node_mut(ino)?;
         (node.mtime, node.ctime) = (mtime, now);
         Ok(())

@@ -41,7 +41,10 @@ impl NameOp {
     fn needs(&self, earlier: &Self) -> bool {
         earlier.writes.iter().any(|(dir, name, linked)| {
             self.unlinked.contains(dir)
-                || self.writes.iter().any(|(d, n, _)| (d == dir && n == name) || *linked == Some(*d))
+                || self
+                    .writes
+                    .iter()
+                    .any(|(d, n, _)| (d == dir && n == name) || *linked == Some(*d))
         })
     }
 }
@@ -65,7 +68,13 @@ pub(super) struct State {
 impl State {
     pub(super) fn new() -> Self {
         let clock = 1_700_000_000_123_456_789;
-        let root = Inode { body: Body::Dir(BTreeMap::new()), mode: 0o755, mtime: clock, ctime: clock, nlink: 1 };
+        let root = Inode {
+            body: Body::Dir(BTreeMap::new()),
+            mode: 0o755,
+            mtime: clock,
+            ctime: clock,
+            nlink: 1,
+        };
         Self {
             live: BTreeMap::from([(ROOT, root.clone())]),
             durable: BTreeMap::from([(ROOT, root)]),
@@ -87,11 +96,15 @@ impl State {
     }
 
     pub(super) fn node(&self, ino: u64) -> io::Result<&Inode> {
-        self.live.get(&ino).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.live
+            .get(&ino)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn node_mut(&mut self, ino: u64) -> io::Result<&mut Inode> {
-        self.live.get_mut(&ino).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.live
+            .get_mut(&ino)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn entries(&self, dir: u64) -> io::Result<&BTreeMap<String, u64>> {
@@ -102,7 +115,11 @@ impl State {
     }
 
     fn check_denied(&self, ino: u64) -> io::Result<()> {
-        if self.denied.contains(&ino) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+        if self.denied.contains(&ino) {
+            Err(io::ErrorKind::PermissionDenied.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// The inode at a path. `None`: nothing there, though its parent is.
@@ -121,7 +138,8 @@ impl State {
     }
 
     pub(super) fn at(&self, path: &RelPath) -> io::Result<u64> {
-        self.find(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.find(path)?
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn parent(&self, path: &RelPath) -> io::Result<(u64, String)> {
@@ -159,12 +177,24 @@ impl State {
         let ino = self.next_ino;
         self.next_ino += 1;
         let now = self.stamp(self.clock);
-        let node = Inode { body, mode: mode & 0o7777, mtime: now, ctime: now, nlink: 0 };
+        let node = Inode {
+            body,
+            mode: mode & 0o7777,
+            mtime: now,
+            ctime: now,
+            nlink: 0,
+        };
         let empty = match &node.body {
             Body::File(_) => Body::File(Arc::default()),
             other => other.clone(),
         };
-        self.durable.insert(ino, Inode { body: empty, ..node.clone() });
+        self.durable.insert(
+            ino,
+            Inode {
+                body: empty,
+                ..node.clone()
+            },
+        );
         self.live.insert(ino, node);
         ino
     }
@@ -238,7 +268,8 @@ impl State {
             let mut keep = vec![false; self.log.len()];
             for n in (0..self.log.len()).rev() {
                 let touches = self.log[n].writes.iter().any(|(dir, ..)| *dir == ino);
-                let needed = (n + 1..self.log.len()).any(|later| keep[later] && self.log[later].needs(&self.log[n]));
+                let needed = (n + 1..self.log.len())
+                    .any(|later| keep[later] && self.log[later].needs(&self.log[n]));
                 keep[n] = touches || needed;
             }
             self.make_durable(&keep);
@@ -262,7 +293,11 @@ impl State {
                 continue;
             }
             for (dir, name, ino) in op.writes {
-                if let Some(Inode { body: Body::Dir(entries), .. }) = self.durable.get_mut(&dir) {
+                if let Some(Inode {
+                    body: Body::Dir(entries),
+                    ..
+                }) = self.durable.get_mut(&dir)
+                {
                     match ino {
                         Some(ino) => entries.insert(name, ino),
                         None => entries.remove(&name),
@@ -284,7 +319,9 @@ impl State {
         self.make_durable(&keep);
         self.log.clear();
         for (ino, durable) in &mut self.durable {
-            let Some(live) = self.live.get(ino) else { continue };
+            let Some(live) = self.live.get(ino) else {
+                continue;
+            };
             if rng.next_u64().is_multiple_of(2) {
                 (durable.mode, durable.mtime, durable.ctime) = (live.mode, live.mtime, live.ctime);
             }
@@ -307,7 +344,9 @@ impl State {
         let mut names: BTreeMap<u64, u64> = BTreeMap::from([(ROOT, 1)]);
         for node in self.durable.values() {
             if let Body::Dir(entries) = &node.body {
-                entries.values().for_each(|ino| *names.entry(*ino).or_default() += 1);
+                entries
+                    .values()
+                    .for_each(|ino| *names.entry(*ino).or_default() += 1);
             }
         }
         for (ino, node) in &mut self.durable {
@@ -321,7 +360,14 @@ fn reachable(inodes: &BTreeMap<u64, Inode>) -> BTreeSet<u64> {
     let mut reached = BTreeSet::new();
     let mut todo = vec![ROOT];
     while let Some(ino) = todo.pop() {
-        if let (true, Some(Inode { body: Body::Dir(entries), .. })) = (reached.insert(ino), inodes.get(&ino)) {
+        if let (
+            true,
+            Some(Inode {
+                body: Body::Dir(entries),
+                ..
+            }),
+        ) = (reached.insert(ino), inodes.get(&ino))
+        {
             todo.extend(entries.values());
         }
     }

@@ -32,7 +32,9 @@ impl MemDisk {
         let ino = match state.find(&path).expect(WRONG) {
             Some(ino) => ino,
             None => {
-                state.create(&path, Body::File(Arc::default()), 0o644).expect(WRONG);
+                state
+                    .create(&path, Body::File(Arc::default()), 0o644)
+                    .expect(WRONG);
                 state.at(&path).expect(WRONG)
             }
         };
@@ -60,13 +62,23 @@ impl MemDisk {
         let mut state = self.lock();
         let (from, to) = (rel(from), rel(to));
         let ino = state.at(&from).expect(WRONG);
-        let ((from_dir, from_name), (to_dir, to_name)) =
-            (state.parent(&from).expect(WRONG), state.parent(&to).expect(WRONG));
+        let ((from_dir, from_name), (to_dir, to_name)) = (
+            state.parent(&from).expect(WRONG),
+            state.parent(&to).expect(WRONG),
+        );
         assert!(!state.is_above(ino, to_dir), "{WRONG}");
         if let Some(over) = state.find(&to).expect(WRONG) {
-            assert!(state.entries(over).map_or(true, BTreeMap::is_empty), "{WRONG}");
+            assert!(
+                state.entries(over).map_or(true, BTreeMap::is_empty),
+                "{WRONG}"
+            );
         }
-        state.name(vec![(from_dir, from_name, None), (to_dir, to_name, Some(ino))]).expect(WRONG);
+        state
+            .name(vec![
+                (from_dir, from_name, None),
+                (to_dir, to_name, Some(ino)),
+            ])
+            .expect(WRONG);
     }
 
     /// Removes a file, or a directory with all in it.
@@ -75,14 +87,20 @@ impl MemDisk {
         let mut todo = vec![(rel(path), false)];
         while let Some((path, emptied)) = todo.pop() {
             let ino = state.at(&path).expect(WRONG);
-            let below: Vec<String> =
-                state.entries(ino).map(|entries| entries.keys().cloned().collect()).unwrap_or_default();
+            let below: Vec<String> = state
+                .entries(ino)
+                .map(|entries| entries.keys().cloned().collect())
+                .unwrap_or_default();
             if emptied || below.is_empty() {
                 let (dir, name) = state.parent(&path).expect(WRONG);
                 state.name(vec![(dir, name, None)]).expect(WRONG);
             } else {
                 todo.push((path.clone(), true));
-                todo.extend(below.iter().map(|name| (path.join(name).expect(WRONG), false)));
+                todo.extend(
+                    below
+                        .iter()
+                        .map(|name| (path.join(name).expect(WRONG), false)),
+                );
             }
         }
     }
@@ -94,14 +112,18 @@ impl MemDisk {
         for name in rel(path).components() {
             at = at.join(name).expect(WRONG);
             if state.find(&at).expect(WRONG).is_none() {
-                state.create(&at, Body::Dir(BTreeMap::new()), 0o755).expect(WRONG);
+                state
+                    .create(&at, Body::Dir(BTreeMap::new()), 0o755)
+                    .expect(WRONG);
             }
         }
     }
 
     /// Makes a symlink.
     pub fn user_symlink(&self, target: &str, path: &str) {
-        self.lock().create(&rel(path), Body::Link(target.to_owned()), 0o777).expect(WRONG);
+        self.lock()
+            .create(&rel(path), Body::Link(target.to_owned()), 0o777)
+            .expect(WRONG);
     }
 
     /// Gives a file a second name.
@@ -114,7 +136,9 @@ impl MemDisk {
 
     /// Makes a FIFO.
     pub fn user_fifo(&self, path: &str) {
-        self.lock().create(&rel(path), Body::Fifo, 0o644).expect(WRONG);
+        self.lock()
+            .create(&rel(path), Body::Fifo, 0o644)
+            .expect(WRONG);
     }
 
     /// Makes a file whose name, where it is listed, is not UTF-8.
@@ -135,8 +159,11 @@ impl MemDisk {
     /// Sets the mtime.
     pub fn user_touch(&self, path: &str, mtime_ns: i64) {
         let mut state = self.lock();
-        let (ino, now, mtime) =
-            (state.at(&rel(path)).expect(WRONG), state.stamp(state.clock), state.stamp(mtime_ns));
+        let (ino, now, mtime) = (
+            state.at(&rel(path)).expect(WRONG),
+            state.stamp(state.clock),
+            state.stamp(mtime_ns),
+        );
         let node = state.node_mut(ino).expect(WRONG);
         (node.mtime, node.ctime) = (mtime, now);
     }

@@ -24,12 +24,21 @@ pub(crate) struct MemBase {
 
 impl BaseReader for MemBase {
     fn children(&self, dir: &ItemId) -> Result<Vec<BaseRow>, BaseError> {
-        Ok(self.rows.borrow().values().filter(|row| row.parent == *dir).cloned().collect())
+        Ok(self
+            .rows
+            .borrow()
+            .values()
+            .filter(|row| row.parent == *dir)
+            .cloned()
+            .collect())
     }
 
     fn by_inode(&self, dev: u64, ino: u64) -> Result<Option<BaseRow>, BaseError> {
         let rows = self.rows.borrow();
-        Ok(rows.values().find(|row| row.stat.dev == dev && row.stat.ino == ino).cloned())
+        Ok(rows
+            .values()
+            .find(|row| row.stat.dev == dev && row.stat.ino == ino)
+            .cloned())
     }
 
     fn get(&self, id: &ItemId) -> Result<Option<BaseRow>, BaseError> {
@@ -41,7 +50,9 @@ impl BaseReader for MemBase {
         let mut names = Vec::new();
         let mut at = *id;
         while at != ItemId::ROOT {
-            let Some(row) = rows.get(&at) else { return Ok(None) };
+            let Some(row) = rows.get(&at) else {
+                return Ok(None);
+            };
             names.push(row.name.clone());
             at = row.parent;
         }
@@ -52,12 +63,17 @@ impl BaseReader for MemBase {
 
 impl MemBase {
     pub(crate) fn show(&self, id: &ItemId) -> String {
-        self.path_of(id).unwrap().map_or_else(|| format!("{id:.8}"), |path| path.to_string())
+        self.path_of(id)
+            .unwrap()
+            .map_or_else(|| format!("{id:.8}"), |path| path.to_string())
     }
 
     pub(crate) fn id(&self, at: &str) -> ItemId {
         let rows = self.rows.borrow();
-        *rows.keys().find(|id| self.show(id) == at).unwrap_or_else(|| panic!("no row at {at}"))
+        *rows
+            .keys()
+            .find(|id| self.show(id) == at)
+            .unwrap_or_else(|| panic!("no row at {at}"))
     }
 
     pub(crate) fn row(&self, at: &str) -> BaseRow {
@@ -78,13 +94,21 @@ impl MemBase {
             dir => format!("{dir}/{name}"),
         };
         match found {
-            Found::Created { parent, name, kind, .. } => {
-                format!("created {} {}", format!("{kind:?}").to_lowercase(), at(*parent, name))
+            Found::Created {
+                parent, name, kind, ..
+            } => {
+                format!(
+                    "created {} {}",
+                    format!("{kind:?}").to_lowercase(),
+                    at(*parent, name)
+                )
             }
             Found::Edited { id, .. } => format!("edited {}", self.show(id)),
             Found::Touched { id, meta } => format!("touched {} {:o}", self.show(id), meta.mode),
             Found::Refreshed { id, racy, .. } => format!("refreshed {} racy={racy}", self.show(id)),
-            Found::Moved { id, parent, name, .. } => format!("moved {} -> {}", self.show(id), at(*parent, name)),
+            Found::Moved {
+                id, parent, name, ..
+            } => format!("moved {} -> {}", self.show(id), at(*parent, name)),
             Found::Gone { id } => format!("gone {}", self.show(id)),
         }
     }
@@ -95,14 +119,26 @@ impl MemBase {
             (row.mode, row.mtime, row.stat) = (meta.mode, meta.mtime_ns, meta.stat());
         };
         match found.clone() {
-            Found::Created { new, parent, name, kind, content, meta, racy, .. } => {
+            Found::Created {
+                new,
+                parent,
+                name,
+                kind,
+                content,
+                meta,
+                racy,
+                ..
+            } => {
                 let parent = self.parent(parent);
                 self.next.set(self.next.get() + 1);
                 let mut id = [0xee; 16];
                 id[..8].copy_from_slice(&self.next.get().to_be_bytes());
                 let id = ItemId::from_bytes(id);
                 self.news.borrow_mut().insert(new, id);
-                assert!(parent == ItemId::ROOT || rows.contains_key(&parent), "parents come first");
+                assert!(
+                    parent == ItemId::ROOT || rows.contains_key(&parent),
+                    "parents come first"
+                );
                 rows.insert(
                     id,
                     BaseRow {
@@ -120,7 +156,13 @@ impl MemBase {
                     },
                 );
             }
-            Found::Edited { id, content, meta, racy, .. } => {
+            Found::Edited {
+                id,
+                content,
+                meta,
+                racy,
+                ..
+            } => {
                 let row = rows.get_mut(&id).unwrap();
                 (row.content, row.racy) = (Some(content), racy);
                 saw(row, &meta);
@@ -131,14 +173,22 @@ impl MemBase {
                 row.racy = racy;
                 saw(row, &meta);
             }
-            Found::Moved { id, parent, name, meta } => {
+            Found::Moved {
+                id,
+                parent,
+                name,
+                meta,
+            } => {
                 let parent = self.parent(parent);
                 let row = rows.get_mut(&id).unwrap();
                 (row.parent, row.name) = (parent, name);
                 saw(row, &meta);
             }
             Found::Gone { id } => {
-                assert!(rows.values().all(|row| row.parent != id), "children go first");
+                assert!(
+                    rows.values().all(|row| row.parent != id),
+                    "children go first"
+                );
                 rows.remove(&id).unwrap();
             }
         }
@@ -163,7 +213,10 @@ impl Folder {
         let disk = MemDisk::new();
         let space = SpaceId::from_bytes([5; 16]);
         prepare(&disk, &space).unwrap();
-        let guard = Guard { space, fs_id: disk.fs_id().unwrap() };
+        let guard = Guard {
+            space,
+            fs_id: disk.fs_id().unwrap(),
+        };
         Self {
             disk,
             base: MemBase::default(),
@@ -238,8 +291,10 @@ impl Folder {
     /// Base and disk hold the same paths with the same content.
     pub(crate) fn assert_agrees(&self) {
         let rows = self.base.rows.borrow();
-        let base: BTreeMap<String, Option<Content>> =
-            rows.values().map(|row| (self.base.show(&row.id), row.content.clone())).collect();
+        let base: BTreeMap<String, Option<Content>> = rows
+            .values()
+            .map(|row| (self.base.show(&row.id), row.content.clone()))
+            .collect();
         let disk = self.disk.snapshot();
         let disk: BTreeMap<String, Option<Content>> = disk
             .into_iter()
@@ -257,6 +312,9 @@ impl Folder {
             .collect();
         assert_eq!(base, disk);
         assert_eq!(base.len(), rows.len(), "two rows at one path");
-        assert!(rows.values().all(|row| (row.kind == Kind::Dir) == row.content.is_none()));
+        assert!(
+            rows.values()
+                .all(|row| (row.kind == Kind::Dir) == row.content.is_none())
+        );
     }
 }

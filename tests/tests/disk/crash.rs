@@ -22,7 +22,11 @@ pub(crate) fn rng(seed: u64) -> StdRng {
 
 fn contents(disk: &MemDisk) -> BTreeMap<Vec<u8>, usize> {
     let mut all = BTreeMap::new();
-    for node in disk.snapshot_all().into_values().filter(|node| node.kind == MetaKind::File) {
+    for node in disk
+        .snapshot_all()
+        .into_values()
+        .filter(|node| node.kind == MetaKind::File)
+    {
         *all.entry(node.bytes).or_default() += 1;
     }
     all
@@ -32,31 +36,80 @@ fn contents(disk: &MemDisk) -> BTreeMap<Vec<u8>, usize> {
 fn groups() -> Vec<(&'static str, fn(&Folder) -> Vec<Step>)> {
     vec![
         ("new", |f| vec![write(&f.disk, "d/n", None)]),
-        ("over", |f| vec![write(&f.disk, "f", Some(stat(&f.disk, "f")))]),
+        ("over", |f| {
+            vec![write(&f.disk, "f", Some(stat(&f.disk, "f")))]
+        }),
         ("remove", |f| {
             vec![
-                Step::Remove { id: id(1), path: path("d/a"), kind: Kind::File, expect: stat(&f.disk, "d/a") },
-                Step::Remove { id: id(2), path: path("d"), kind: Kind::Dir, expect: stat(&f.disk, "d") },
+                Step::Remove {
+                    id: id(1),
+                    path: path("d/a"),
+                    kind: Kind::File,
+                    expect: stat(&f.disk, "d/a"),
+                },
+                Step::Remove {
+                    id: id(2),
+                    path: path("d"),
+                    kind: Kind::Dir,
+                    expect: stat(&f.disk, "d"),
+                },
             ]
         }),
         ("link", |f| {
             let (path, over) = (path("f"), Some(stat(&f.disk, "f")));
-            vec![Step::Link { id: id(1), path, target: "t".to_owned(), over }]
+            vec![Step::Link {
+                id: id(1),
+                path,
+                target: "t".to_owned(),
+                over,
+            }]
         }),
         ("circle", |f| {
             vec![
-                Step::Park { id: id(1), from: path("f"), expect: stat(&f.disk, "f") },
-                Step::Move { id: id(2), from: path("d"), to: path("f"), expect: stat(&f.disk, "d") },
-                Step::Unpark { id: id(1), to: path("d") },
+                Step::Park {
+                    id: id(1),
+                    from: path("f"),
+                    expect: stat(&f.disk, "f"),
+                },
+                Step::Move {
+                    id: id(2),
+                    from: path("d"),
+                    to: path("f"),
+                    expect: stat(&f.disk, "d"),
+                },
+                Step::Unpark {
+                    id: id(1),
+                    to: path("d"),
+                },
             ]
         }),
         ("many", |f| {
             vec![
-                Step::MakeDir { id: id(3), path: path("e"), mode: 0o755 },
+                Step::MakeDir {
+                    id: id(3),
+                    path: path("e"),
+                    mode: 0o755,
+                },
                 write(&f.disk, "e/n", None),
-                Step::Move { id: id(4), from: path("d/a"), to: path("e/a"), expect: stat(&f.disk, "d/a") },
-                Step::Meta { id: id(5), path: path("f"), mode: 0o600, mtime: 7, expect: stat(&f.disk, "f") },
-                Step::Remove { id: id(2), path: path("d"), kind: Kind::Dir, expect: stat(&f.disk, "d") },
+                Step::Move {
+                    id: id(4),
+                    from: path("d/a"),
+                    to: path("e/a"),
+                    expect: stat(&f.disk, "d/a"),
+                },
+                Step::Meta {
+                    id: id(5),
+                    path: path("f"),
+                    mode: 0o600,
+                    mtime: 7,
+                    expect: stat(&f.disk, "f"),
+                },
+                Step::Remove {
+                    id: id(2),
+                    path: path("d"),
+                    kind: Kind::Dir,
+                    expect: stat(&f.disk, "d"),
+                },
             ]
         }),
     ]
@@ -72,7 +125,11 @@ fn prepared(exchange: bool, make: fn(&Folder) -> Vec<Step>) -> (Folder, Vec<Step
 }
 
 /// Calls `check` with the disk after each crash; with everything done at the end.
-fn at_every_call(name: &str, make: fn(&Folder) -> Vec<Step>, check: impl Fn(&str, &Folder, &[Step])) {
+fn at_every_call(
+    name: &str,
+    make: fn(&Folder) -> Vec<Step>,
+    check: impl Fn(&str, &Folder, &[Step]),
+) {
     for exchange in [true, false] {
         for n in 0.. {
             let (f, steps) = prepared(exchange, make);
@@ -111,23 +168,41 @@ fn no_crash_makes_a_content_vanish() {
 /// What the engine does after a crash with its `placing` row: salvage, then the same once more.
 #[test]
 fn a_write_heals() {
-    at_every_call("over", |f| vec![write(&f.disk, "f", Some(stat(&f.disk, "f")))], |case, f, _| {
-        let at = f.disk.user_read("f");
-        assert!(at.is_none() || at == Some(OLD.into()) || at == Some(NEW.into()), "{case}");
-        // The staged file is known by what it holds here; the engine knows its inode number.
-        let ours = |path: &ownmesh_node::disk::RelPath, _: &ownmesh_node::disk::Meta| {
-            f.disk.user_read(path.as_str()) == Some(NEW.into())
-        };
-        salvage(&f.disk, &ours, &|name| format!("1-salvaged-{name}")).unwrap();
-        let over = f.disk.meta(&path("f")).unwrap().map(|meta| meta.stat());
-        if at != Some(NEW.into()) {
-            assert!(run(&f.disk, &[write(&f.disk, "f", over)])[0].done.is_ok(), "{case}: {:?}", f.disk);
-        }
-        assert_eq!(f.disk.user_read("f"), Some(NEW.into()), "{case}");
-        let all = f.disk.snapshot_all();
-        let old: Vec<_> = all.iter().filter(|(_, node)| node.bytes == OLD.as_bytes()).map(|(at, _)| at).collect();
-        assert!(old.len() == 1 && old[0].starts_with(".mesh/trash/"), "{case}: {old:?}");
-    });
+    at_every_call(
+        "over",
+        |f| vec![write(&f.disk, "f", Some(stat(&f.disk, "f")))],
+        |case, f, _| {
+            let at = f.disk.user_read("f");
+            assert!(
+                at.is_none() || at == Some(OLD.into()) || at == Some(NEW.into()),
+                "{case}"
+            );
+            // The staged file is known by what it holds here; the engine knows its inode number.
+            let ours = |path: &ownmesh_node::disk::RelPath, _: &ownmesh_node::disk::Meta| {
+                f.disk.user_read(path.as_str()) == Some(NEW.into())
+            };
+            salvage(&f.disk, &ours, &|name| format!("1-salvaged-{name}")).unwrap();
+            let over = f.disk.meta(&path("f")).unwrap().map(|meta| meta.stat());
+            if at != Some(NEW.into()) {
+                assert!(
+                    run(&f.disk, &[write(&f.disk, "f", over)])[0].done.is_ok(),
+                    "{case}: {:?}",
+                    f.disk
+                );
+            }
+            assert_eq!(f.disk.user_read("f"), Some(NEW.into()), "{case}");
+            let all = f.disk.snapshot_all();
+            let old: Vec<_> = all
+                .iter()
+                .filter(|(_, node)| node.bytes == OLD.as_bytes())
+                .map(|(at, _)| at)
+                .collect();
+            assert!(
+                old.len() == 1 && old[0].starts_with(".mesh/trash/"),
+                "{case}: {old:?}"
+            );
+        },
+    );
 }
 
 /// What is reported as done survives a loss of power.
@@ -137,13 +212,26 @@ fn done_is_durable() {
         for exchange in [true, false] {
             for seed in 0..30 {
                 let (f, steps) = prepared(exchange, make);
-                assert!(run(&f.disk, &steps).iter().all(|outcome| outcome.done.is_ok()), "{name}");
+                assert!(
+                    run(&f.disk, &steps)
+                        .iter()
+                        .all(|outcome| outcome.done.is_ok()),
+                    "{name}"
+                );
                 let names = |f: &Folder| -> Vec<(String, Vec<u8>)> {
-                    f.disk.snapshot_all().into_iter().map(|(path, node)| (path, node.bytes)).collect()
+                    f.disk
+                        .snapshot_all()
+                        .into_iter()
+                        .map(|(path, node)| (path, node.bytes))
+                        .collect()
                 };
                 let before = names(&f);
                 f.disk.crash_power(&mut rng(seed));
-                assert_eq!(names(&f), before, "{name}, exchange {exchange}, seed {seed}");
+                assert_eq!(
+                    names(&f),
+                    before,
+                    "{name}, exchange {exchange}, seed {seed}"
+                );
             }
         }
     }

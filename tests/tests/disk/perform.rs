@@ -31,7 +31,14 @@ pub(crate) fn stage(disk: &MemDisk, name: &str, bytes: &str) -> Meta {
 
 pub(crate) fn write(disk: &MemDisk, at: &str, over: Option<Stat>) -> Step {
     stage(disk, "s1", NEW);
-    Step::Write { id: id(1), path: path(at), staged: "s1".to_owned(), over, mode: 0o640, mtime: 1_000_000_007 }
+    Step::Write {
+        id: id(1),
+        path: path(at),
+        staged: "s1".to_owned(),
+        over,
+        mode: 0o640,
+        mtime: 1_000_000_007,
+    }
 }
 
 pub(crate) fn run(disk: &MemDisk, steps: &[Step]) -> Vec<Outcome> {
@@ -46,17 +53,23 @@ fn one(disk: &MemDisk, step: Step) -> Result<Option<Meta>, Refused> {
 fn trashed(disk: &MemDisk) -> Vec<String> {
     let all = trash::list(disk).unwrap();
     all.iter()
-        .map(|t| String::from_utf8(disk.user_read(&format!(".mesh/trash/{}", t.name)).unwrap()).unwrap())
+        .map(|t| {
+            String::from_utf8(disk.user_read(&format!(".mesh/trash/{}", t.name)).unwrap()).unwrap()
+        })
         .collect()
 }
 
 fn text(disk: &MemDisk, at: &str) -> Option<String> {
-    disk.user_read(at).map(|bytes| String::from_utf8(bytes).unwrap())
+    disk.user_read(at)
+        .map(|bytes| String::from_utf8(bytes).unwrap())
 }
 
 fn private_is_empty(disk: &MemDisk) {
     for dir in [".mesh/tmp", ".mesh/parked"] {
-        assert!(disk.list(&path(dir)).unwrap().is_empty(), "{dir} of {disk:?}");
+        assert!(
+            disk.list(&path(dir)).unwrap().is_empty(),
+            "{dir} of {disk:?}"
+        );
     }
 }
 
@@ -68,11 +81,21 @@ fn a_new_file_needs_a_free_path() {
     assert_eq!((meta.mode, meta.mtime_ns), (0o640, 1_000_000_007));
     assert_eq!(text(&f.disk, "d/n").unwrap(), NEW);
     private_is_empty(&f.disk);
-    assert_eq!(one(&f.disk, write(&f.disk, "f", None)), Err(Refused::Occupied));
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "f", None)),
+        Err(Refused::Occupied)
+    );
     assert_eq!(text(&f.disk, "f").unwrap(), OLD);
-    assert_eq!(one(&f.disk, write(&f.disk, "no/n", None)), Err(Refused::Missing));
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "no/n", None)),
+        Err(Refused::Missing)
+    );
     f.disk.user_symlink("d", "link");
-    assert_eq!(one(&f.disk, write(&f.disk, "link/n", None)), Err(Refused::Changed), "no symlink is followed");
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "link/n", None)),
+        Err(Refused::Changed),
+        "no symlink is followed"
+    );
 }
 
 #[test]
@@ -81,8 +104,14 @@ fn what_is_replaced_goes_to_the_trash() {
         let f = Folder::with(&["f"]);
         f.disk.set_exchange(exchange);
         let over = stat(&f.disk, "f");
-        let meta = one(&f.disk, write(&f.disk, "f", Some(over))).unwrap().unwrap();
-        assert_eq!(f.disk.meta(&path("f")).unwrap().unwrap(), meta, "base gets what can be read back");
+        let meta = one(&f.disk, write(&f.disk, "f", Some(over)))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            f.disk.meta(&path("f")).unwrap().unwrap(),
+            meta,
+            "base gets what can be read back"
+        );
         assert_eq!(text(&f.disk, "f").unwrap(), NEW);
         assert_eq!(trashed(&f.disk), [OLD]);
         private_is_empty(&f.disk);
@@ -96,14 +125,19 @@ fn what_is_replaced_goes_to_the_trash() {
 fn a_scan_after_a_write_finds_no_echo() {
     let f = Folder::with(&["f"]);
     f.disk.set_rounding(2_000 * MS);
-    let meta = one(&f.disk, write(&f.disk, "f", Some(stat(&f.disk, "f")))).unwrap().unwrap();
+    let meta = one(&f.disk, write(&f.disk, "f", Some(stat(&f.disk, "f"))))
+        .unwrap()
+        .unwrap();
     let id = f.base.id("f");
     {
         let mut rows = f.base.rows.borrow_mut();
         let row = rows.get_mut(&id).unwrap();
         (row.mode, row.mtime, row.stat) = (meta.mode, meta.mtime_ns, meta.stat());
         let hash = f.secret.content_hash(NEW.as_bytes());
-        row.content = Some(ownmesh_crdt::item::Content::File { size: NEW.len() as u64, hash });
+        row.content = Some(ownmesh_crdt::item::Content::File {
+            size: NEW.len() as u64,
+            hash,
+        });
     }
     f.disk.advance(5_000 * MS);
     assert_eq!(f.lines(), Vec::<String>::new());
@@ -114,19 +148,60 @@ fn what_changed_is_not_replaced() {
     let f = Folder::with(&["f"]);
     let over = stat(&f.disk, "f");
     f.disk.user_write("f", "edited");
-    assert_eq!(one(&f.disk, write(&f.disk, "f", Some(over))), Err(Refused::Changed));
-    let remove = Step::Remove { id: id(1), path: path("f"), kind: Kind::File, expect: over };
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "f", Some(over))),
+        Err(Refused::Changed)
+    );
+    let remove = Step::Remove {
+        id: id(1),
+        path: path("f"),
+        kind: Kind::File,
+        expect: over,
+    };
     assert_eq!(one(&f.disk, remove), Err(Refused::Changed));
     let to = path("g");
-    assert_eq!(one(&f.disk, Step::Move { id: id(1), from: path("f"), to, expect: over }), Err(Refused::Changed));
-    assert_eq!(one(&f.disk, Step::Park { id: id(1), from: path("f"), expect: over }), Err(Refused::Changed));
-    let meta = Step::Meta { id: id(1), path: path("f"), mode: 0o600, mtime: 1, expect: over };
+    assert_eq!(
+        one(
+            &f.disk,
+            Step::Move {
+                id: id(1),
+                from: path("f"),
+                to,
+                expect: over
+            }
+        ),
+        Err(Refused::Changed)
+    );
+    assert_eq!(
+        one(
+            &f.disk,
+            Step::Park {
+                id: id(1),
+                from: path("f"),
+                expect: over
+            }
+        ),
+        Err(Refused::Changed)
+    );
+    let meta = Step::Meta {
+        id: id(1),
+        path: path("f"),
+        mode: 0o600,
+        mtime: 1,
+        expect: over,
+    };
     assert_eq!(one(&f.disk, meta), Err(Refused::Changed));
     assert_eq!(text(&f.disk, "f").unwrap(), "edited");
     f.disk.user_rm("f");
-    assert_eq!(one(&f.disk, write(&f.disk, "f", Some(over))), Err(Refused::Missing));
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "f", Some(over))),
+        Err(Refused::Missing)
+    );
     f.disk.user_mkdir("f");
-    assert_eq!(one(&f.disk, write(&f.disk, "f", Some(stat(&f.disk, "f")))), Err(Refused::Changed));
+    assert_eq!(
+        one(&f.disk, write(&f.disk, "f", Some(stat(&f.disk, "f")))),
+        Err(Refused::Changed)
+    );
 }
 
 /// A save that slips in before any of the calls is at its path afterwards, or in the trash if the
@@ -151,9 +226,23 @@ fn a_save_that_slips_in_is_never_lost() {
     ];
     let steps: [fn(&Folder) -> Step; 5] = [
         |f| write(&f.disk, "f", Some(stat(&f.disk, "f"))),
-        |f| Step::Remove { id: id(1), path: path("f"), kind: Kind::File, expect: stat(&f.disk, "f") },
-        |f| Step::Move { id: id(1), from: path("f"), to: path("m"), expect: stat(&f.disk, "f") },
-        |f| Step::Park { id: id(1), from: path("f"), expect: stat(&f.disk, "f") },
+        |f| Step::Remove {
+            id: id(1),
+            path: path("f"),
+            kind: Kind::File,
+            expect: stat(&f.disk, "f"),
+        },
+        |f| Step::Move {
+            id: id(1),
+            from: path("f"),
+            to: path("m"),
+            expect: stat(&f.disk, "f"),
+        },
+        |f| Step::Park {
+            id: id(1),
+            from: path("f"),
+            expect: stat(&f.disk, "f"),
+        },
         |f| Step::Link {
             id: id(1),
             path: path("f"),
@@ -182,8 +271,16 @@ fn a_save_that_slips_in_is_never_lost() {
                         let before = f.disk.ops();
                         let done = run(&f.disk, &[step]).remove(0).done;
                         let ops = f.disk.ops() - before;
-                        let case = format!("step {n}, {how} at {at}, again at {again} of {ops}: {done:?} {:?}", f.disk);
-                        let all: Vec<Vec<u8>> = f.disk.snapshot_all().into_values().map(|node| node.bytes).collect();
+                        let case = format!(
+                            "step {n}, {how} at {at}, again at {again} of {ops}: {done:?} {:?}",
+                            f.disk
+                        );
+                        let all: Vec<Vec<u8>> = f
+                            .disk
+                            .snapshot_all()
+                            .into_values()
+                            .map(|node| node.bytes)
+                            .collect();
                         let has = |text: &str| all.iter().any(|bytes| bytes == text.as_bytes());
                         if again > at && again < ops {
                             assert!(has("saved again"), "{case}");
@@ -209,7 +306,11 @@ fn a_save_that_slips_in_is_never_lost() {
                             let base = done.unwrap().unwrap();
                             let now = f.disk.meta(&path("f")).unwrap();
                             let wrote = text(&f.disk, "f").is_some_and(|text| text == NEW);
-                            assert_eq!(now.is_some_and(|now| base.stat().same_file_unchanged(&now)), wrote, "{case}");
+                            assert_eq!(
+                                now.is_some_and(|now| base.stat().same_file_unchanged(&now)),
+                                wrote,
+                                "{case}"
+                            );
                         }
                     }
                 }
@@ -229,7 +330,10 @@ fn symlinks_are_made_and_replaced() {
             target: target.to_owned(),
             over,
         };
-        assert_eq!(one(&f.disk, link("l", "../x", None)).unwrap().unwrap().kind, MetaKind::Symlink);
+        assert_eq!(
+            one(&f.disk, link("l", "../x", None)).unwrap().unwrap().kind,
+            MetaKind::Symlink
+        );
         assert_eq!(one(&f.disk, link("l", "y", None)), Err(Refused::Occupied));
         one(&f.disk, link("l", "y", Some(stat(&f.disk, "l")))).unwrap();
         one(&f.disk, link("f", "z", Some(stat(&f.disk, "f")))).unwrap();
@@ -244,33 +348,82 @@ fn symlinks_are_made_and_replaced() {
 fn a_circle_of_names_goes_through_the_parking() {
     let f = Folder::with(&["a", "d/b"]);
     let steps = [
-        Step::Park { id: id(1), from: path("a"), expect: stat(&f.disk, "a") },
-        Step::Move { id: id(2), from: path("d"), to: path("a"), expect: stat(&f.disk, "d") },
-        Step::Unpark { id: id(1), to: path("d") },
+        Step::Park {
+            id: id(1),
+            from: path("a"),
+            expect: stat(&f.disk, "a"),
+        },
+        Step::Move {
+            id: id(2),
+            from: path("d"),
+            to: path("a"),
+            expect: stat(&f.disk, "d"),
+        },
+        Step::Unpark {
+            id: id(1),
+            to: path("d"),
+        },
         // The ctime is not base's any more after the two before: only that is overlooked.
-        Step::Meta { id: id(1), path: path("d"), mode: 0o600, mtime: 9, expect: stat(&f.disk, "a") },
+        Step::Meta {
+            id: id(1),
+            path: path("d"),
+            mode: 0o600,
+            mtime: 9,
+            expect: stat(&f.disk, "a"),
+        },
     ];
     let outcomes = run(&f.disk, &steps);
-    assert!(outcomes.iter().all(|outcome| outcome.done.is_ok()), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| outcome.done.is_ok()),
+        "{outcomes:?}"
+    );
     assert_eq!(text(&f.disk, "d").unwrap(), "content of a");
     assert_eq!(text(&f.disk, "a/b").unwrap(), "content of d/b");
     let meta = outcomes[3].done.clone().unwrap().unwrap();
     assert_eq!((meta.mode, meta.mtime_ns), (0o600, 9));
     private_is_empty(&f.disk);
-    assert_eq!(one(&f.disk, Step::Unpark { id: id(1), to: path("x") }), Err(Refused::Missing));
+    assert_eq!(
+        one(
+            &f.disk,
+            Step::Unpark {
+                id: id(1),
+                to: path("x")
+            }
+        ),
+        Err(Refused::Missing)
+    );
 }
 
 #[test]
 fn only_empty_directories_are_removed() {
     let f = Folder::with(&["d/a"]);
-    let remove = |f: &Folder| Step::Remove { id: id(1), path: path("d"), kind: Kind::Dir, expect: stat(&f.disk, "d") };
+    let remove = |f: &Folder| Step::Remove {
+        id: id(1),
+        path: path("d"),
+        kind: Kind::Dir,
+        expect: stat(&f.disk, "d"),
+    };
     assert_eq!(one(&f.disk, remove(&f)), Err(Refused::NotEmpty));
     f.disk.user_rm("d/a");
     assert_eq!(one(&f.disk, remove(&f)), Ok(None));
     f.disk.user_mkdir("d");
-    let other = Step::Remove { id: id(1), path: path("d"), kind: Kind::Dir, expect: Stat::default() };
-    assert_eq!(one(&f.disk, other), Err(Refused::Changed), "another directory under the name");
-    let file = Step::Remove { id: id(1), path: path("d"), kind: Kind::File, expect: stat(&f.disk, "d") };
+    let other = Step::Remove {
+        id: id(1),
+        path: path("d"),
+        kind: Kind::Dir,
+        expect: Stat::default(),
+    };
+    assert_eq!(
+        one(&f.disk, other),
+        Err(Refused::Changed),
+        "another directory under the name"
+    );
+    let file = Step::Remove {
+        id: id(1),
+        path: path("d"),
+        kind: Kind::File,
+        expect: stat(&f.disk, "d"),
+    };
     assert_eq!(one(&f.disk, file), Err(Refused::Changed));
 }
 
@@ -280,30 +433,72 @@ fn a_refused_step_does_not_stop_the_others_and_errors_have_names() {
     let outcomes = run(
         &f.disk,
         &[
-            Step::MakeDir { id: id(1), path: path("f"), mode: 0o755 },
-            Step::MakeDir { id: id(2), path: path("d/e"), mode: 0o750 },
-            Step::Move { id: id(3), from: path("f"), to: path("d/e/f"), expect: stat(&f.disk, "f") },
+            Step::MakeDir {
+                id: id(1),
+                path: path("f"),
+                mode: 0o755,
+            },
+            Step::MakeDir {
+                id: id(2),
+                path: path("d/e"),
+                mode: 0o750,
+            },
+            Step::Move {
+                id: id(3),
+                from: path("f"),
+                to: path("d/e/f"),
+                expect: stat(&f.disk, "f"),
+            },
         ],
     );
-    let done: Vec<_> = outcomes.iter().map(|outcome| outcome.done.as_ref().map(|meta| meta.unwrap().mode)).collect();
+    let done: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| outcome.done.as_ref().map(|meta| meta.unwrap().mode))
+        .collect();
     assert_eq!(done, [Err(&Refused::Occupied), Ok(0o750), Ok(0o644)]);
     f.disk.set_free(0);
-    assert_eq!(one(&f.disk, Step::MakeDir { id: id(1), path: path("x"), mode: 0o755 }), Err(Refused::NoSpace));
+    assert_eq!(
+        one(
+            &f.disk,
+            Step::MakeDir {
+                id: id(1),
+                path: path("x"),
+                mode: 0o755
+            }
+        ),
+        Err(Refused::NoSpace)
+    );
 }
 
 #[test]
 fn trash_gives_back() {
     let f = Folder::with(&["f"]);
-    one(&f.disk, Step::Remove { id: id(0xab), path: path("f"), kind: Kind::File, expect: stat(&f.disk, "f") }).unwrap();
+    one(
+        &f.disk,
+        Step::Remove {
+            id: id(0xab),
+            path: path("f"),
+            kind: Kind::File,
+            expect: stat(&f.disk, "f"),
+        },
+    )
+    .unwrap();
     let all = trash::list(&f.disk).unwrap();
-    assert_eq!((all[0].at, all[0].id.as_str(), all[0].original.as_str()), (1_000, "abababab", "f"));
+    assert_eq!(
+        (all[0].at, all[0].id.as_str(), all[0].original.as_str()),
+        (1_000, "abababab", "f")
+    );
     f.disk.user_write("taken", "x");
     assert!(trash::restore(&f.disk, &all[0].name, &path("taken")).is_err());
     trash::restore(&f.disk, &all[0].name, &path("back")).unwrap();
     assert_eq!(text(&f.disk, "back").unwrap(), OLD);
     assert!(trash::list(&f.disk).unwrap().is_empty());
     f.disk.user_rm("taken");
-    assert_eq!(f.lines(), ["moved f -> back"], "the next scan sees that it is back");
+    assert_eq!(
+        f.lines(),
+        ["moved f -> back"],
+        "the next scan sees that it is back"
+    );
 }
 
 #[test]
@@ -311,13 +506,32 @@ fn a_directory_that_moved_is_synced_where_it_is() {
     let f = Folder::with(&["d/"]);
     let steps = [
         write(&f.disk, "d/n", None),
-        Step::Move { id: id(2), from: path("d"), to: path("e"), expect: stat(&f.disk, "d") },
+        Step::Move {
+            id: id(2),
+            from: path("d"),
+            to: path("e"),
+            expect: stat(&f.disk, "d"),
+        },
     ];
-    assert!(run(&f.disk, &steps).iter().all(|outcome| outcome.done.is_ok()));
+    assert!(
+        run(&f.disk, &steps)
+            .iter()
+            .all(|outcome| outcome.done.is_ok())
+    );
     let mut rng = super::crash::rng(1);
     f.disk.crash_power(&mut rng);
-    let seen: BTreeMap<String, usize> =
-        f.disk.snapshot().into_iter().map(|(path, node)| (path, node.bytes.len())).collect();
-    assert_eq!(seen, BTreeMap::from([("e".to_owned(), 0), ("e/n".to_owned(), NEW.len())]));
-    assert_eq!(parked(&id(1)), RelPath::parse(&format!(".mesh/parked/{}", id(1))).unwrap());
+    let seen: BTreeMap<String, usize> = f
+        .disk
+        .snapshot()
+        .into_iter()
+        .map(|(path, node)| (path, node.bytes.len()))
+        .collect();
+    assert_eq!(
+        seen,
+        BTreeMap::from([("e".to_owned(), 0), ("e/n".to_owned(), NEW.len())])
+    );
+    assert_eq!(
+        parked(&id(1)),
+        RelPath::parse(&format!(".mesh/parked/{}", id(1))).unwrap()
+    );
 }

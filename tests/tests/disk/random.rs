@@ -10,13 +10,20 @@ fn act(folder: &Folder, what: u8, one: u16, two: u16) {
     let disk = &folder.disk;
     let all = disk.snapshot();
     let of = |kind: Option<MetaKind>| -> Vec<&String> {
-        all.iter().filter(|(_, node)| kind.is_none_or(|kind| node.kind == kind)).map(|(path, _)| path).collect()
+        all.iter()
+            .filter(|(_, node)| kind.is_none_or(|kind| node.kind == kind))
+            .map(|(path, _)| path)
+            .collect()
     };
     let pick = |from: &[&String], n: u16| -> Option<String> {
         (!from.is_empty()).then(|| from[usize::from(n) % from.len()].clone())
     };
     let (files, dirs, any) = (of(Some(MetaKind::File)), of(Some(MetaKind::Dir)), of(None));
-    let dir = if two.is_multiple_of(3) { None } else { pick(&dirs, two) };
+    let dir = if two.is_multiple_of(3) {
+        None
+    } else {
+        pick(&dirs, two)
+    };
     let name = ["a", "b", "c", "d", "e"][usize::from(one) % 5];
     let target = dir.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"));
     let free = !all.contains_key(&target);

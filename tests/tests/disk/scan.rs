@@ -16,7 +16,11 @@ fn check(before: &[&str], act: fn(&Folder), found: &[&str]) {
         assert_eq!(folder.lines(), found, "at once: {at_once}");
         folder.assert_agrees();
         folder.disk.advance(100 * MS);
-        assert_eq!(folder.lines(), Vec::<String>::new(), "a second scan finds nothing more");
+        assert_eq!(
+            folder.lines(),
+            Vec::<String>::new(),
+            "a second scan finds nothing more"
+        );
     }
 }
 
@@ -30,7 +34,13 @@ fn new_things() {
             f.disk.user_write("d/b", "b");
             f.disk.user_symlink("../a", "d/l");
         },
-        &["created dir d", "created file d/b", "created dir d/e", "created symlink d/l", "created file d/e/f"],
+        &[
+            "created dir d",
+            "created file d/b",
+            "created dir d/e",
+            "created symlink d/l",
+            "created file d/e/f",
+        ],
     );
 }
 
@@ -39,10 +49,22 @@ fn edits() {
     check(&["a"], |f| f.disk.user_write("a", "other"), &["edited a"]);
     check(&["a"], |f| f.disk.user_append("a", "more"), &["edited a"]);
     // A safe-save: another inode under the same name is the same item.
-    check(&["a", "b"], |f| f.disk.user_save("a", "other"), &["edited a"]);
-    check(&["a"], |f| f.disk.user_save("a", "content of a"), &["touched a 644"]);
+    check(
+        &["a", "b"],
+        |f| f.disk.user_save("a", "other"),
+        &["edited a"],
+    );
+    check(
+        &["a"],
+        |f| f.disk.user_save("a", "content of a"),
+        &["touched a 644"],
+    );
     // One inode takes the name of another item: the path decides.
-    check(&["a", "b"], |f| f.disk.user_rename("a", "b"), &["edited b", "gone a"]);
+    check(
+        &["a", "b"],
+        |f| f.disk.user_rename("a", "b"),
+        &["edited b", "gone a"],
+    );
 }
 
 #[test]
@@ -54,7 +76,10 @@ fn an_edit_of_the_same_size_in_the_same_tick_is_found() {
     let before = folder.base.row("a").stat;
     folder.disk.user_write("a", "two");
     let now = folder.disk.meta(&path("a")).unwrap().unwrap();
-    assert!(before.same_file_unchanged(&now), "the stat does not show it");
+    assert!(
+        before.same_file_unchanged(&now),
+        "the stat does not show it"
+    );
     folder.disk.advance(100 * MS);
     assert_eq!(folder.lines(), ["edited a"]);
     assert_eq!(folder.lines(), Vec::<String>::new(), "hashed late enough");
@@ -69,7 +94,11 @@ fn a_racy_file_is_hashed_once_more_and_then_trusted() {
     folder.disk.advance(100 * MS);
     assert_eq!(folder.lines(), ["refreshed a racy=false"]);
     let (lines, report) = folder.scan(&Scope::All).unwrap();
-    assert_eq!((lines.len(), report.hashed_bytes), (0, 0), "an unchanged file is not opened");
+    assert_eq!(
+        (lines.len(), report.hashed_bytes),
+        (0, 0),
+        "an unchanged file is not opened"
+    );
 }
 
 #[test]
@@ -79,14 +108,29 @@ fn whole_seconds_are_a_coarse_clock() {
     folder.disk.user_write("a", "one");
     folder.disk.advance(500 * MS);
     folder.lines();
-    assert!(folder.base.row("a").racy, "a write within two seconds would not show");
+    assert!(
+        folder.base.row("a").racy,
+        "a write within two seconds would not show"
+    );
 }
 
 #[test]
 fn mode_and_mtime() {
-    check(&["a"], |f| f.disk.user_chmod("a", 0o755), &["touched a 755"]);
-    check(&["a"], |f| f.disk.user_touch("a", 1_000_000_007), &["touched a 644"]);
-    check(&["d/"], |f| f.disk.user_chmod("d", 0o700), &["touched d 700"]);
+    check(
+        &["a"],
+        |f| f.disk.user_chmod("a", 0o755),
+        &["touched a 755"],
+    );
+    check(
+        &["a"],
+        |f| f.disk.user_touch("a", 1_000_000_007),
+        &["touched a 644"],
+    );
+    check(
+        &["d/"],
+        |f| f.disk.user_chmod("d", 0o700),
+        &["touched d 700"],
+    );
     check(&["d/"], |f| f.disk.user_touch("d", 1_000_000_007), &[]);
     // There and back: only the ctime tells.
     check(
@@ -101,8 +145,16 @@ fn mode_and_mtime() {
 
 #[test]
 fn moves() {
-    check(&["a", "d/"], |f| f.disk.user_rename("a", "d/b"), &["moved a -> d/b"]);
-    check(&["d/e/f", "d/g"], |f| f.disk.user_rename("d", "o"), &["moved d -> o"]);
+    check(
+        &["a", "d/"],
+        |f| f.disk.user_rename("a", "d/b"),
+        &["moved a -> d/b"],
+    );
+    check(
+        &["d/e/f", "d/g"],
+        |f| f.disk.user_rename("d", "o"),
+        &["moved d -> o"],
+    );
     check(
         &["d/e/f", "d/g"],
         |f| {
@@ -111,7 +163,12 @@ fn moves() {
             f.disk.user_rm("o/e/f");
             f.disk.user_write("o/n", "n");
         },
-        &["moved d -> o", "edited o/g", "created file o/n", "gone o/e/f"],
+        &[
+            "moved d -> o",
+            "edited o/g",
+            "created file o/n",
+            "gone o/e/f",
+        ],
     );
     // Into a new directory, and out of a vanished one.
     check(
@@ -213,7 +270,11 @@ fn two_directories_swap_names() {
 
 #[test]
 fn gone_and_another_kind() {
-    check(&["d/e/f", "d/g", "a"], |f| f.disk.user_rm("d"), &["gone d/e/f", "gone d/e", "gone d/g", "gone d"]);
+    check(
+        &["d/e/f", "d/g", "a"],
+        |f| f.disk.user_rm("d"),
+        &["gone d/e/f", "gone d/e", "gone d/g", "gone d"],
+    );
     check(
         &["a"],
         |f| {
@@ -235,7 +296,11 @@ fn gone_and_another_kind() {
 
 #[test]
 fn hard_links_are_files() {
-    check(&["a"], |f| f.disk.user_link("a", "b"), &["refreshed a racy=false", "created file b"]);
+    check(
+        &["a"],
+        |f| f.disk.user_link("a", "b"),
+        &["refreshed a racy=false", "created file b"],
+    );
     check(
         &["a"],
         |f| {
@@ -254,14 +319,21 @@ fn what_cannot_be_read_is_not_gone() {
     let (lines, report) = folder.scan(&Scope::All).unwrap();
     assert_eq!(lines, Vec::<String>::new());
     assert_eq!(report.problems.len(), 1);
-    assert_eq!((report.problems[0].path.as_str(), report.problems[0].kind), ("d", ProblemKind::Unreadable));
+    assert_eq!(
+        (report.problems[0].path.as_str(), report.problems[0].kind),
+        ("d", ProblemKind::Unreadable)
+    );
     folder.disk.deny("d", false);
 
     folder.disk.user_write("b", "edited, but unreadable");
     folder.disk.user_rename("b", "c");
     folder.disk.deny("c", true);
     let (lines, report) = folder.scan(&Scope::All).unwrap();
-    assert_eq!((lines, report.problems.len()), (Vec::new(), 1), "c may be b");
+    assert_eq!(
+        (lines, report.problems.len()),
+        (Vec::new(), 1),
+        "c may be b"
+    );
 }
 
 #[test]
@@ -271,8 +343,15 @@ fn what_has_no_place_in_a_mesh_is_a_problem() {
     folder.disk.user_write_non_utf8("bad", b"x");
     let (lines, report) = folder.scan(&Scope::All).unwrap();
     assert_eq!(lines, Vec::<String>::new());
-    let kinds: Vec<_> = report.problems.iter().map(|p| (p.path.as_str(), p.kind)).collect();
-    assert_eq!(kinds, [("bad", ProblemKind::Name), ("fifo", ProblemKind::Special)]);
+    let kinds: Vec<_> = report
+        .problems
+        .iter()
+        .map(|p| (p.path.as_str(), p.kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [("bad", ProblemKind::Name), ("fifo", ProblemKind::Special)]
+    );
 }
 
 #[test]
@@ -291,7 +370,13 @@ fn a_file_that_changes_while_it_is_read_is_not_reported() {
     }
     let (lines, report) = folder.scan(&Scope::All).unwrap();
     assert_eq!(lines, Vec::<String>::new());
-    assert!(report.problems.iter().all(|p| p.kind == ProblemKind::Changing), "{report:?}");
+    assert!(
+        report
+            .problems
+            .iter()
+            .all(|p| p.kind == ProblemKind::Changing),
+        "{report:?}"
+    );
     assert_eq!(report.problems.len(), 2);
     folder.disk.advance(100 * MS);
     assert_eq!(folder.lines(), ["edited a", "created file n"]);
@@ -315,15 +400,27 @@ fn guards_stand_before_everything() {
     let folder = Folder::with(&["a"]);
     folder.disk.user_rm("a");
     folder.disk.set_fs_id(1);
-    assert!(matches!(folder.scan(&Scope::All), Err(ScanError::OtherFilesystem)));
+    assert!(matches!(
+        folder.scan(&Scope::All),
+        Err(ScanError::OtherFilesystem)
+    ));
     folder.disk.set_fs_id(folder.guard.fs_id);
     folder.disk.set_gone(true);
-    assert!(matches!(folder.scan(&Scope::All), Err(ScanError::RootMissing)));
+    assert!(matches!(
+        folder.scan(&Scope::All),
+        Err(ScanError::RootMissing)
+    ));
     folder.disk.set_gone(false);
     folder.disk.user_write(".mesh/marker", "another space");
-    assert!(matches!(folder.scan(&Scope::All), Err(ScanError::MarkerMissing)));
+    assert!(matches!(
+        folder.scan(&Scope::All),
+        Err(ScanError::MarkerMissing)
+    ));
     folder.disk.user_rm(PRIVATE);
-    assert!(matches!(folder.scan(&Scope::All), Err(ScanError::MarkerMissing)));
+    assert!(matches!(
+        folder.scan(&Scope::All),
+        Err(ScanError::MarkerMissing)
+    ));
     assert!(folder.base.rows.borrow().len() == 1, "nothing was emitted");
 }
 
@@ -336,7 +433,10 @@ fn a_folder_that_vanishes_under_the_scan_is_not_deleted() {
         disk.user_rm("b");
         disk.set_fs_id(1);
     });
-    assert!(matches!(folder.scan(&Scope::All), Err(ScanError::OtherFilesystem)));
+    assert!(matches!(
+        folder.scan(&Scope::All),
+        Err(ScanError::OtherFilesystem)
+    ));
     assert!(folder.base.rows.borrow().len() == 2);
 }
 
@@ -351,22 +451,35 @@ fn a_scope_looks_at_its_directories_only() {
     folder.disk.advance(100 * MS);
     let scope = |dirs: &[&str]| Scope::Dirs(dirs.iter().map(|dir| path(dir)).collect());
     // An unknown directory stands for the nearest known one; mesh's own is nothing.
-    let (lines, report) = folder.scan(&scope(&["d", "d/new", ".mesh/tmp", "d/gone/deep"])).unwrap();
+    let (lines, report) = folder
+        .scan(&scope(&["d", "d/new", ".mesh/tmp", "d/gone/deep"]))
+        .unwrap();
     assert_eq!(
         lines,
-        ["edited d/b", "created dir d/new", "created dir d/new/below", "created file d/new/below/f"]
+        [
+            "edited d/b",
+            "created dir d/new",
+            "created dir d/new/below",
+            "created file d/new/below/f"
+        ]
     );
     assert_eq!(report.dirs, 3);
     assert_eq!(folder.scan(&scope(&["d/e"])).unwrap().0, ["edited d/e/c"]);
     assert_eq!(folder.scan(&scope(&[""])).unwrap().0, ["edited a"]);
     // A move between two directories of the scope, and one whose source is outside.
     folder.disk.user_rename("d/b", "x/b");
-    assert_eq!(folder.scan(&scope(&["d", "x"])).unwrap().0, ["moved d/b -> x/b", "edited x/y"]);
+    assert_eq!(
+        folder.scan(&scope(&["d", "x"])).unwrap().0,
+        ["moved d/b -> x/b", "edited x/y"]
+    );
     folder.disk.user_rename("x/b", "d/b");
     assert_eq!(folder.scan(&scope(&["d"])).unwrap().0, ["moved x/b -> d/b"]);
     folder.disk.user_rename("d", "x/d");
     folder.disk.user_rm("x/d/e");
-    assert_eq!(folder.scan(&scope(&["", "x"])).unwrap().0, ["moved d -> x/d", "gone x/d/e/c", "gone x/d/e"]);
+    assert_eq!(
+        folder.scan(&scope(&["", "x"])).unwrap().0,
+        ["moved d -> x/d", "gone x/d/e/c", "gone x/d/e"]
+    );
     folder.assert_agrees();
 }
 
@@ -425,5 +538,8 @@ fn another_device_number_after_a_reboot_opens_nothing() {
     row.stat = Stat { dev: 1, ..row.stat };
     drop(rows);
     let (lines, report) = folder.scan(&Scope::All).unwrap();
-    assert_eq!((lines, report.hashed_bytes), (vec!["refreshed a racy=false".to_owned()], 0));
+    assert_eq!(
+        (lines, report.hashed_bytes),
+        (vec!["refreshed a racy=false".to_owned()], 0)
+    );
 }
