@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod api;
+mod folders;
 mod homes;
+mod pairing;
 mod usage;
 mod world;

@@ -1,0 +1,162 @@
+//! Two devices of one machine: ticket, words, and what is refused.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::Value;
+
+use crate::world::{Device, Ended, World, until};
+
+/// A `mesh pair --json` that goes on.
+struct Window {
+    child: Child,
+    stdin: ChildStdin,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Window {
+    fn open(device: &Device<'_>, args: &[&str]) -> (Self, String) {
+        let mut command = device.command(&[&["--json", "pair"], args].concat());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut window = Self { child, stdin, lines: BufReader::new(stdout).lines() };
+        let event = window.until("window");
+        assert!(event["code"].is_null() && event["expires_in_s"].as_u64().is_some_and(|s| s > 200), "{event}");
+        (window, event["ticket"].as_str().unwrap().to_owned())
+    }
+
+    fn until(&mut self, wanted: &str) -> Value {
+        for line in self.lines.by_ref() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            assert_eq!(event["v"], 1);
+            if event["event"] == wanted {
+                return event;
+            }
+        }
+        panic!("the window closed before {wanted}");
+    }
+
+    fn end(mut self) -> Option<i32> {
+        drop(self.stdin);
+        self.lines.by_ref().for_each(drop);
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn join(device: &Device<'_>, ticket: &str, args: &[&str]) -> Child {
+    let mut command = device.command(&[&["--json", "pair", "-", "--yes"], args].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{ticket}\n").as_bytes()).unwrap();
+    child
+}
+
+fn ended(child: Child) -> Ended {
+    child.wait_with_output().unwrap().into()
+}
+
+fn events(ended: &Ended) -> Vec<String> {
+    let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+    ended.stdout.lines().map(name).collect()
+}
+
+#[test]
+fn a_ticket_alone_pairs_when_both_say_yes() {
+    let world = World::new();
+    let (laptop, desktop) = (world.device("laptop").init(), world.device("desktop"));
+    let (window, ticket) = Window::open(&laptop, &["--yes"]);
+    let joined = ended(join(&desktop, &ticket, &["--name", "desktop"]));
+    assert_eq!(joined.code, 0, "{} {}", joined.stdout, joined.stderr);
+    assert_eq!(events(&joined).last().map(String::as_str), Some("paired"));
+    assert!(!joined.stdout.contains(&ticket) && !joined.stderr.contains(&ticket));
+    assert_eq!(window.end(), Some(0));
+    for device in [&laptop, &desktop] {
+        let listed = device.json(&["--no-start", "devices"]);
+        assert_eq!(listed["devices"].as_array().unwrap().len(), 2, "{listed}");
+        until("they are connected", || device.json(&["status"])["peers"][0]["connected"] == true);
+        let log = std::fs::read_to_string(device.home.join("log/node.log")).unwrap();
+        assert!(!log.contains(&ticket));
+    }
+}
+
+#[test]
+fn the_words_are_typed_on_the_window_side() {
+    let world = World::new();
+    let (laptop, desktop) = (world.device("laptop").init(), world.device("desktop"));
+    let (mut window, ticket) = Window::open(&laptop, &[]);
+    let mut child = join(&desktop, &ticket, &["--name", "desktop"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let words = loop {
+        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if event["event"] == "words" {
+            break event["words"].as_str().unwrap().to_owned();
+        }
+    };
+    window.until("confirm");
+    writeln!(window.stdin, "{words}").unwrap();
+    assert_eq!(window.until("paired")["device"], "desktop");
+    assert_eq!(window.end(), Some(0));
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn wrong_words_let_nobody_in() {
+    let world = World::new();
+    let (laptop, desktop) = (world.device("laptop").init(), world.device("desktop"));
+    let (mut window, ticket) = Window::open(&laptop, &[]);
+    let child = join(&desktop, &ticket, &["--name", "desktop"]);
+    for _ in 0..2 {
+        window.until("confirm");
+        writeln!(window.stdin, "wrong words").unwrap();
+        window.until("failed");
+    }
+    let joined = ended(child);
+    assert_eq!(joined.code, 5, "{} {}", joined.stdout, joined.stderr);
+    assert!(!desktop.home.join("device.seed").exists());
+    window.child.kill().unwrap();
+    window.end();
+    assert_eq!(laptop.json(&["devices"])["devices"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_window_closes_with_its_command() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    let (mut window, _) = Window::open(&laptop, &["--yes"]);
+    assert_eq!(laptop.mesh(&["pair", "--yes"]).code, 4);
+    window.child.kill().unwrap();
+    window.end();
+    until("another can be opened", || {
+        let mut child = laptop.command(&["--json", "pair", "--yes"]).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+        line.contains("\"window\"")
+    });
+}
+
+#[test]
+fn a_home_with_a_mesh_is_replaced_only_when_told() {
+    let world = World::new();
+    let (laptop, desktop) = (world.device("laptop").init(), world.device("desktop").init());
+    let (window, ticket) = Window::open(&laptop, &["--yes"]);
+    assert_eq!(ended(join(&desktop, &ticket, &["--name", "desktop"])).code, 4);
+    std::fs::create_dir(world.path("docs")).unwrap();
+    desktop.json(&["add", world.path("docs").to_str().unwrap()]);
+    assert_eq!(ended(join(&desktop, &ticket, &["--name", "desktop", "--replace"])).code, 4);
+    desktop.json(&["leave", "docs"]);
+    let joined = ended(join(&desktop, &ticket, &["--name", "desktop", "--replace"]));
+    assert_eq!(joined.code, 0, "{} {}", joined.stdout, joined.stderr);
+    assert_eq!(window.end(), Some(0));
+    assert!(desktop.home.join("replaced-1/device.seed").exists());
+    assert_eq!(desktop.json(&["status"])["mesh"]["id"], laptop.json(&["status"])["mesh"]["id"]);
+}
+
+#[test]
+fn what_is_no_ticket_is_5() {
+    let world = World::new();
+    let desktop = world.device("desktop");
+    let joined = ended(join(&desktop, "MESH1:AE", &[]));
+    assert_eq!((joined.code, joined.error()["kind"].as_str()), (5, Some("wrong_secret")));
+    assert!(!desktop.home.exists());
+}
