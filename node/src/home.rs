@@ -162,7 +162,7 @@ impl Home {
         };
         let root = std::path::absolute(&path).map_err(io_error("find", &path))?;
         Ok(Self {
-            root: root.canonicalize().unwrap_or(root),
+            root: canonical(&root),
         })
     }
 
@@ -209,11 +209,7 @@ impl Home {
         if plain.as_os_str().len() <= MAX_SOCKET_PATH {
             return Ok(plain);
         }
-        let root = self
-            .root
-            .canonicalize()
-            .unwrap_or_else(|_| self.root.clone());
-        Ok(runtime_dir()?.join(format!("{:016x}.sock", short_hash(&root))))
+        Ok(runtime_dir()?.join(format!("{:016x}.sock", short_hash(&self.root))))
     }
 
     /// Whether [`socket`](Self::socket) is another than `HOME/api.sock`.
@@ -407,6 +403,15 @@ pub(crate) fn io_error<'a>(
         what,
         path: path.to_path_buf(),
         source,
+    }
+}
+
+/// The path without links, also of a directory that is still to be made: every process must name the same socket and lock.
+fn canonical(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(path), ..) => path,
+        (Err(_), Some(parent), Some(name)) => canonical(parent).join(name),
+        (Err(_), ..) => path.to_path_buf(),
     }
 }
 

@@ -17,11 +17,23 @@ struct Window {
 impl Window {
     fn open(device: &Device<'_>, args: &[&str]) -> (Self, String) {
         let mut command = device.command(&[&["--json", "pair"], args].concat());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut window = Self { child, stdin, lines: BufReader::new(stdout).lines() };
+        let mut window = Self {
+            child,
+            stdin,
+            lines: BufReader::new(stdout).lines(),
+        };
         let event = window.until("window");
-        assert!(event["code"].is_null() && event["expires_in_s"].as_u64().is_some_and(|s| s > 200), "{event}");
+        assert!(
+            event["code"].is_null() && event["expires_in_s"].as_u64().is_some_and(|s| s > 200),
+            "{event}"
+        );
         (window, event["ticket"].as_str().unwrap().to_owned())
     }
 
@@ -45,8 +57,18 @@ impl Window {
 
 fn join(device: &Device<'_>, ticket: &str, args: &[&str]) -> Child {
     let mut command = device.command(&[&["--json", "pair", "-", "--yes"], args].concat());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("{ticket}\n").as_bytes()).unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{ticket}\n").as_bytes())
+        .unwrap();
     child
 }
 
@@ -55,7 +77,12 @@ fn ended(child: Child) -> Ended {
 }
 
 fn events(ended: &Ended) -> Vec<String> {
-    let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+    let name = |line: &str| {
+        serde_json::from_str::<Value>(line).unwrap()["event"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     ended.stdout.lines().map(name).collect()
 }
 
@@ -72,7 +99,9 @@ fn a_ticket_alone_pairs_when_both_say_yes() {
     for device in [&laptop, &desktop] {
         let listed = device.json(&["--no-start", "devices"]);
         assert_eq!(listed["devices"].as_array().unwrap().len(), 2, "{listed}");
-        until("they are connected", || device.json(&["status"])["peers"][0]["connected"] == true);
+        until("they are connected", || {
+            device.json(&["status"])["peers"][0]["connected"] == true
+        });
         let log = std::fs::read_to_string(device.home.join("log/node.log")).unwrap();
         assert!(!log.contains(&ticket));
     }
@@ -115,7 +144,13 @@ fn wrong_words_let_nobody_in() {
     assert!(!desktop.home.join("device.seed").exists());
     window.child.kill().unwrap();
     window.end();
-    assert_eq!(laptop.json(&["devices"])["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        laptop.json(&["devices"])["devices"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -127,8 +162,17 @@ fn a_window_closes_with_its_command() {
     window.child.kill().unwrap();
     window.end();
     until("another can be opened", || {
-        let mut child = laptop.command(&["--json", "pair", "--yes"]).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
-        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let mut child = laptop
+            .command(&["--json", "pair", "--yes"])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .next()
+            .unwrap()
+            .unwrap();
         let _ = child.kill();
         let _ = child.wait();
         line.contains("\"window\"")
@@ -138,18 +182,30 @@ fn a_window_closes_with_its_command() {
 #[test]
 fn a_home_with_a_mesh_is_replaced_only_when_told() {
     let world = World::new();
-    let (laptop, desktop) = (world.device("laptop").init(), world.device("desktop").init());
+    let (laptop, desktop) = (
+        world.device("laptop").init(),
+        world.device("desktop").init(),
+    );
     let (window, ticket) = Window::open(&laptop, &["--yes"]);
-    assert_eq!(ended(join(&desktop, &ticket, &["--name", "desktop"])).code, 4);
+    assert_eq!(
+        ended(join(&desktop, &ticket, &["--name", "desktop"])).code,
+        4
+    );
     std::fs::create_dir(world.path("docs")).unwrap();
     desktop.json(&["add", world.path("docs").to_str().unwrap()]);
-    assert_eq!(ended(join(&desktop, &ticket, &["--name", "desktop", "--replace"])).code, 4);
+    assert_eq!(
+        ended(join(&desktop, &ticket, &["--name", "desktop", "--replace"])).code,
+        4
+    );
     desktop.json(&["leave", "docs"]);
     let joined = ended(join(&desktop, &ticket, &["--name", "desktop", "--replace"]));
     assert_eq!(joined.code, 0, "{} {}", joined.stdout, joined.stderr);
     assert_eq!(window.end(), Some(0));
     assert!(desktop.home.join("replaced-1/device.seed").exists());
-    assert_eq!(desktop.json(&["status"])["mesh"]["id"], laptop.json(&["status"])["mesh"]["id"]);
+    assert_eq!(
+        desktop.json(&["status"])["mesh"]["id"],
+        laptop.json(&["status"])["mesh"]["id"]
+    );
 }
 
 #[test]
@@ -157,6 +213,9 @@ fn what_is_no_ticket_is_5() {
     let world = World::new();
     let desktop = world.device("desktop");
     let joined = ended(join(&desktop, "MESH1:AE", &[]));
-    assert_eq!((joined.code, joined.error()["kind"].as_str()), (5, Some("wrong_secret")));
+    assert_eq!(
+        (joined.code, joined.error()["kind"].as_str()),
+        (5, Some("wrong_secret"))
+    );
     assert!(!desktop.home.exists());
 }

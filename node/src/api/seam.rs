@@ -128,19 +128,3 @@ impl Engine {
         self.window = None;
     }
 }
-
-pub mod db {
-    use std::path::Path;
-
-    use ownmesh_crypto::*;
-    #[derive(Debug)]
-    pub struct NewMesh {
-        pub mesh_secret: MeshSecret,
-        pub statements: Vec<Vec<u8>>,
-        pub device: DeviceId,
-        pub device_name: String,
-    }
-    pub fn create(path: &Path, _: &NewMesh) -> std::io::Result<()> {
-        std::fs::write(path, b"")
-    }
-}

@@ -16,8 +16,8 @@ use ownmesh_crypto::{
 use rand::CryptoRng;
 
 use super::{Home, HomeError, HomeState, NodeLock, io_error, private, with_sources};
-use crate::api::seam::db::{self, NewMesh};
 use crate::command::{CommandError, Kind};
+use crate::db::{self, DbError, NewMesh};
 
 /// Why no home was made.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum InitError {
     Name(StatementError),
     /// The database could not be made.
     #[error("cannot make the database")]
-    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Database(#[source] DbError),
 }
 
 impl From<InitError> for CommandError {
@@ -212,7 +212,9 @@ impl Vacant {
             device: DeviceKeys::from_seed(seed).device_id(),
             device_name: name.to_owned(),
         };
-        db::create(&home.db_path(), &mesh).map_err(|error| InitError::Database(Box::new(error)))?;
+        // Made first, so that it and what SQLite puts beside it are the owner's alone.
+        private::write_new(&home.db_path(), b"")?;
+        db::create(&home.db_path(), &mesh).map_err(InitError::Database)?;
         private::sync_dir(home.root())?;
         private::write_durably(&home.seed_path(), seed.expose())?;
         private::remove(&home.making_path())?;

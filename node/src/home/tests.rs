@@ -166,6 +166,17 @@ fn a_socket_path_always_fits() {
 }
 
 #[test]
+fn a_home_has_one_name_before_and_after_it_is_made() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("real"), dir.path().join("link")).unwrap();
+    let path = dir.path().join("link/a/home");
+    let before = Home::locate(Some(&path)).unwrap();
+    fs::create_dir_all(&path).unwrap();
+    assert_eq!(before, Home::locate(Some(&path)).unwrap());
+}
+
+#[test]
 fn a_phrase_is_remembered_until_its_file_is_gone() {
     let dir = TempDir::new().unwrap();
     let home = home(&dir);
