@@ -26,11 +26,11 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 
 use crate::moody::{Moody, Shown};
 
-pub const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
-pub const PEER: DeviceId = DeviceId::from_bytes([6; 16]);
+pub(crate) const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
+pub(crate) const PEER: DeviceId = DeviceId::from_bytes([6; 16]);
 
 /// Bytes that hold no pattern, the same in every run.
-pub fn noise(mut state: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(mut state: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 8);
     while out.len() < len {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -43,7 +43,7 @@ pub fn noise(mut state: u64, len: usize) -> Vec<u8> {
 }
 
 /// Runs a test on a runtime of two threads; nothing here takes a minute unless it hangs.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -58,8 +58,9 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// What a database knows of a folder: each file's hash, chunks and stat.
 #[derive(Default)]
-pub struct Known {
+pub(crate) struct Known {
     files: Mutex<BTreeMap<RelPath, Hashed>>,
+    holders: Mutex<BTreeMap<ContentHash, Vec<RelPath>>>,
     told: Mutex<Vec<RelPath>>,
     denies: Mutex<bool>,
     broken: Mutex<bool>,
@@ -68,11 +69,10 @@ pub struct Known {
 
 impl Known {
     fn holding(&self, hash: &ContentHash) -> Vec<(RelPath, Hashed)> {
-        let files = self.files.lock().unwrap();
-        let holds = |hashed: &Hashed| hash_of(hashed) == *hash;
-        files
-            .iter()
-            .filter(|(_, hashed)| holds(hashed))
+        let (files, holders) = (self.files.lock().unwrap(), self.holders.lock().unwrap());
+        let paths = holders.get(hash).into_iter().flatten();
+        paths
+            .filter_map(|path| files.get_key_value(path))
             .map(|(path, hashed)| (path.clone(), hashed.clone()))
             .collect()
     }
@@ -148,7 +148,7 @@ impl Progress for Tally {
 }
 
 /// A device with one folder.
-pub struct Side {
+pub(crate) struct Side {
     /// Taken away with the side.
     _dir: TempDir,
     moody: Arc<Moody>,
@@ -158,7 +158,7 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let real = RealDisk::open(dir.path()).unwrap();
         disk::prepare(&real, &SPACE).unwrap();
@@ -180,7 +180,7 @@ impl Side {
         }
     }
 
-    pub fn impatient(&self, stall: Duration) -> Self {
+    pub(crate) fn impatient(&self, stall: Duration) -> Self {
         let dir = TempDir::new().unwrap();
         let (moody, known, counts) = (
             Arc::clone(&self.moody),
@@ -200,14 +200,14 @@ impl Side {
         self.moody.real.root().join(path)
     }
 
-    pub fn write(&self, path: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
 
     /// Hashes every file; returns a want for each, in the order of the paths.
-    pub fn scan(&self) -> Vec<Want> {
+    pub(crate) fn scan(&self) -> Vec<Want> {
         let mut files = BTreeMap::new();
         let mut dirs = vec![RelPath::ROOT];
         while let Some(dir) = dirs.pop() {
@@ -227,53 +227,66 @@ impl Side {
             .iter()
             .map(|(path, hashed)| want(path, hashed))
             .collect();
+        let mut holders: BTreeMap<ContentHash, Vec<RelPath>> = BTreeMap::new();
+        for (path, hashed) in &files {
+            holders
+                .entry(hash_of(hashed))
+                .or_default()
+                .push(path.clone());
+        }
+        *self.known.holders.lock().unwrap() = holders;
         *self.known.files.lock().unwrap() = files;
         wants
     }
 
-    pub fn want_for(&self, path: &str) -> Want {
+    pub(crate) fn want_for(&self, path: &str) -> Want {
         let path = RelPath::parse(path).unwrap();
         want(&path, &self.known.files.lock().unwrap()[&path])
     }
 
     /// Takes the files' present stats for those of what was hashed.
-    pub fn believe_the_stats(&self) {
+    pub(crate) fn believe_the_stats(&self) {
         for (path, hashed) in &mut *self.known.files.lock().unwrap() {
             hashed.meta = self.moody.real.meta(path).unwrap().unwrap();
         }
     }
 
-    pub fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
+    pub(crate) fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
         self.known.list_known(hash)
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.known.files.lock().unwrap().clear();
     }
 
-    pub fn deny(&self) {
+    pub(crate) fn deny(&self) {
         *self.known.denies.lock().unwrap() = true;
     }
 
-    pub fn break_database(&self) {
+    pub(crate) fn break_database(&self) {
         *self.known.broken.lock().unwrap() = true;
     }
 
     /// How many results this side was told of while they came.
-    pub fn told(&self) -> usize {
+    pub(crate) fn told(&self) -> usize {
         self.counts.done.load(Ordering::Relaxed) as usize
     }
 
-    pub fn superseded(&self) -> Vec<RelPath> {
+    pub(crate) fn superseded(&self) -> Vec<RelPath> {
         self.known.told.lock().unwrap().clone()
     }
 
-    pub fn source(&self) -> Arc<dyn Source> {
+    pub(crate) fn source(&self) -> Arc<dyn Source> {
         Arc::clone(&self.known) as Arc<dyn Source>
     }
 
     /// Does `act` to the file behind its `reads`th read from now on.
-    pub fn after_reads(&self, path: &str, reads: u64, act: impl FnOnce(&Path) + Send + 'static) {
+    pub(crate) fn after_reads(
+        &self,
+        path: &str,
+        reads: u64,
+        act: impl FnOnce(&Path) + Send + 'static,
+    ) {
         let path = RelPath::parse(path).unwrap();
         self.moody.reads.lock().unwrap().remove(&path);
         self.moody
@@ -285,19 +298,23 @@ impl Side {
             .push((reads, Box::new(act)));
     }
 
-    pub fn room_for(&self, bytes: u64) {
+    pub(crate) fn room_for(&self, bytes: u64) {
         self.moody.room.store(bytes, Ordering::Relaxed);
     }
 
-    pub fn counts(&self) -> &PeerCounts {
+    pub(crate) fn counts(&self) -> &PeerCounts {
         &self.counts.moved
     }
 
-    pub async fn fetch(&self, road: &Road, wants: Vec<Want>) -> Vec<Fetched> {
+    pub(crate) async fn fetch(&self, road: &Road, wants: Vec<Want>) -> Vec<Fetched> {
         self.fetch_from(road, wants).await
     }
 
-    pub async fn fetch_from(&self, road: &dyn ContentRoad, wants: Vec<Want>) -> Vec<Fetched> {
+    pub(crate) async fn fetch_from(
+        &self,
+        road: &dyn ContentRoad,
+        wants: Vec<Want>,
+    ) -> Vec<Fetched> {
         let into = FetchInto {
             space: SPACE,
             disk: Arc::new(Shown(Arc::clone(&self.moody))),
@@ -310,7 +327,7 @@ impl Side {
     }
 
     /// Everything said to somebody who asks for these, byte by byte.
-    pub fn answers_to(&self, wants: &[Want]) -> Vec<u8> {
+    pub(crate) fn answers_to(&self, wants: &[Want]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (n, want) in (0..).zip(wants) {
             let asks = [
@@ -335,20 +352,20 @@ impl Side {
         bytes
     }
 
-    pub fn staged_hash(&self, want: &Want) -> ContentHash {
+    pub(crate) fn staged_hash(&self, want: &Want) -> ContentHash {
         secret().content_hash(&std::fs::read(self.path(disk::TMP).join(&want.staged)).unwrap())
     }
 
-    pub fn is_staged(&self, want: &Want) -> bool {
+    pub(crate) fn is_staged(&self, want: &Want) -> bool {
         self.path(disk::TMP).join(&want.staged).exists()
     }
 
-    pub fn part_size(&self, want: &Want) -> u64 {
+    pub(crate) fn part_size(&self, want: &Want) -> u64 {
         let path = self.path(disk::TMP).join(format!("{}.part", want.staged));
         std::fs::metadata(path).map_or(0, |meta| meta.len())
     }
 
-    pub fn staged_names(&self) -> Vec<String> {
+    pub(crate) fn staged_names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(disk::TMP)).unwrap();
         entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -356,13 +373,13 @@ impl Side {
     }
 
     /// Puts a staged file at its place, and knows it.
-    pub fn place(&self, want: &Want, path: &str) {
+    pub(crate) fn place(&self, want: &Want, path: &str) {
         std::fs::rename(self.path(disk::TMP).join(&want.staged), self.path(path)).unwrap();
         self.scan();
     }
 }
 
-pub fn secret() -> SpaceSecret {
+pub(crate) fn secret() -> SpaceSecret {
     SpaceSecret::from_bytes([9; 32])
 }
 
@@ -379,13 +396,13 @@ fn want(path: &RelPath, hashed: &Hashed) -> Want {
 
 /// How a cut stream shows.
 #[derive(Clone, Copy)]
-pub enum Cut {
+pub(crate) enum Cut {
     End,
     Silence,
 }
 
 /// An in-process road to a side that serves.
-pub struct Road {
+pub(crate) struct Road {
     to: Result<Arc<dyn Source>, RoadError>,
     limits: Arc<ServeLimits>,
     cut: Option<(usize, Cut)>,
@@ -393,14 +410,14 @@ pub struct Road {
 }
 
 impl Road {
-    pub fn to(side: &Side) -> Self {
+    pub(crate) fn to(side: &Side) -> Self {
         Self {
             to: Ok(side.source()),
             ..Self::closed()
         }
     }
 
-    pub fn closed() -> Self {
+    pub(crate) fn closed() -> Self {
         Self {
             to: Err(RoadError::NotConnected),
             limits: Arc::default(),
@@ -409,7 +426,7 @@ impl Road {
         }
     }
 
-    pub fn refusing() -> Self {
+    pub(crate) fn refusing() -> Self {
         Self {
             to: Err(RoadError::Refused),
             ..Self::closed()
@@ -417,21 +434,21 @@ impl Road {
     }
 
     /// The asker sees so many bytes of answers and then this.
-    pub fn cut_after(self, bytes: usize, how: Cut) -> Self {
+    pub(crate) fn cut_after(self, bytes: usize, how: Cut) -> Self {
         Self {
             cut: Some((bytes, how)),
             ..self
         }
     }
 
-    pub fn streams(self, streams: usize) -> Self {
+    pub(crate) fn streams(self, streams: usize) -> Self {
         Self {
             limits: Arc::new(ServeLimits::new(streams, Duration::from_secs(5))),
             ..self
         }
     }
 
-    pub async fn hold(&self) -> Box<dyn Duplex> {
+    pub(crate) async fn hold(&self) -> Box<dyn Duplex> {
         let stream = self.open(&PEER).await.unwrap();
         while self.serving.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -439,7 +456,7 @@ impl Road {
         stream
     }
 
-    pub async fn until_free(&self) {
+    pub(crate) async fn until_free(&self) {
         while self.serving.load(Ordering::SeqCst) > 0 {
             tokio::task::yield_now().await;
         }
@@ -466,13 +483,13 @@ impl ContentRoad for Road {
 }
 
 /// tokio's pipe with the traits of futures.
-pub struct Io {
+pub(crate) struct Io {
     stream: DuplexStream,
     cut: Option<(usize, Cut)>,
 }
 
 impl Io {
-    pub fn new(stream: DuplexStream) -> Self {
+    pub(crate) fn new(stream: DuplexStream) -> Self {
         Self { stream, cut: None }
     }
 }

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use ownmesh_node::disk::real::RealDisk;
 use ownmesh_node::disk::{Disk, Listed, Meta, ReadAt, RelPath, Stage};
 
-pub type Act = Box<dyn FnOnce(&Path) + Send>;
+pub(crate) type Act = Box<dyn FnOnce(&Path) + Send>;
 
 /// A real disk that runs out of room and lets things happen between reads.
-pub struct Moody {
-    pub real: RealDisk,
-    pub room: Arc<AtomicU64>,
-    pub acts: Mutex<BTreeMap<RelPath, Vec<(u64, Act)>>>,
-    pub reads: Mutex<BTreeMap<RelPath, u64>>,
+pub(crate) struct Moody {
+    pub(crate) real: RealDisk,
+    pub(crate) room: Arc<AtomicU64>,
+    pub(crate) acts: Mutex<BTreeMap<RelPath, Vec<(u64, Act)>>>,
+    pub(crate) reads: Mutex<BTreeMap<RelPath, u64>>,
 }
 
 struct Reading {
@@ -79,7 +79,7 @@ impl Moody {
 }
 
 /// The disk as the node sees it.
-pub struct Shown(pub Arc<Moody>);
+pub(crate) struct Shown(pub(crate) Arc<Moody>);
 
 impl Disk for Shown {
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>> {
