@@ -1,7 +1,7 @@
 //! The asking end: brings contents into the staging folder.
 //!
-//! Two sides run at once, with a bounded channel between them: [`talk`](super::talk) moves frames over the stream; a
-//! blocking thread ([`intake`](super::intake)) decides what to ask, hashes and writes. Dangers: a peer that lies
+//! Two sides run at once, with a bounded channel between them: `talk` moves frames over the stream; a
+//! blocking thread (`intake`) decides what to ask, hashes and writes. Dangers: a peer that lies
 //! (everything is compared with its hash before it is called fetched), and one that stalls or never stops (time limits
 //! while waiting, lengths in the [`window`](super::window)).
 

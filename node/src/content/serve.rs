@@ -2,7 +2,7 @@
 //!
 //! One loop per stream: a frame is read, a blocking thread answers it into a bounded channel of blocks, and while it
 //! does so the blocks before are written, so that disk and network overlap. Dangers: a peer that asks and does not read
-//! (a stream holds at most [`QUEUE`] + 3 blocks, under 3 MiB, and ends when nothing is taken for a while), and one that
+//! (a stream holds at most `QUEUE` + 2 blocks, under 3 MiB, and ends when nothing is taken for a while), and one that
 //! opens stream after stream (so many per device and no more).
 
 use std::collections::BTreeMap;
