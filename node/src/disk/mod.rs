@@ -51,7 +51,7 @@ pub enum MetaKind {
     Dir,
     /// A symbolic link.
     Symlink,
-    /// A FIFO, socket or device: never synced.
+    /// A FIFO, socket or device, or something that cannot be looked at: never synced.
     Other,
 }
 
@@ -162,7 +162,7 @@ pub trait Stage: Send {
 ///
 /// Nothing is durable before a sync, except that a rename may be.
 pub trait Disk: Send + Sync {
-    /// What is in a directory, in any order.
+    /// What is in a directory, in any order. What cannot be looked at is [`MetaKind::Other`].
     fn list(&self, dir: &RelPath) -> io::Result<Vec<Listed>>;
     /// What stands at a path; `None`: nothing, or a parent is missing or no directory.
     fn meta(&self, path: &RelPath) -> io::Result<Option<Meta>>;

@@ -364,7 +364,7 @@ impl Performer<'_> {
             // may stay in the private folder, where nobody sees it.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if to.starts_with(&private(PARKED)) {
-                    self.to_trash(id, to)?;
+                    self.discard(id, to)?;
                 }
             }
             Err(e) => return Err(e.into()),
@@ -397,7 +397,7 @@ impl Performer<'_> {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
         }
-        if let Err(e) = self.to_trash(id, &aside) {
+        if let Err(e) = self.discard(id, &aside) {
             self.put_back(id, &aside, path)?;
             return Err(e);
         }
@@ -456,12 +456,12 @@ impl Performer<'_> {
                 self.renamed(from, to);
                 Ok(())
             }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.to_trash(id, from),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.discard(id, from),
             Err(e) => Err(e.into()),
         }
     }
 
-    fn to_trash(&mut self, id: &ItemId, from: &RelPath) -> Result<(), Refused> {
+    fn discard(&mut self, id: &ItemId, from: &RelPath) -> Result<(), Refused> {
         let to = trash::put(self.disk, from, &(self.trash_name)(id))?;
         self.renamed(from, &to);
         Ok(())
@@ -470,7 +470,7 @@ impl Performer<'_> {
     /// Brings what a crash left at a private path to the trash.
     fn clear(&mut self, id: &ItemId, path: &RelPath) -> Result<(), Refused> {
         match self.disk.meta(path)? {
-            Some(_) => self.to_trash(id, path),
+            Some(_) => self.discard(id, path),
             None => Ok(()),
         }
     }

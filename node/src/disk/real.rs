@@ -6,6 +6,10 @@
 //! both guard against is writing outside the user's folder.
 
 #[cfg(any(not(unix), test))]
+#[cfg_attr(
+    unix,
+    expect(dead_code, unreachable_pub, reason = "here only its test uses it")
+)]
 mod portable;
 #[cfg(unix)]
 mod unix;

@@ -245,15 +245,19 @@ impl Gather {
             }
             match event.kind {
                 EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
-                    self.left(&path)
+                    self.left(&path);
                 }
                 EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                    if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                        self.watch_tree(path);
-                    }
+                    self.watch_if_dir(full, path);
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn watch_if_dir(&mut self, full: &Path, path: RelPath) {
+        if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            self.watch_tree(path);
         }
     }
 

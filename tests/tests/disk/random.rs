@@ -63,7 +63,7 @@ fn act(folder: &Folder, what: u8, one: u16, two: u16) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn base_follows_the_disk(

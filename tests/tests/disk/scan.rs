@@ -209,6 +209,23 @@ fn moves() {
 }
 
 #[test]
+fn a_name_below_a_moved_directory_that_was_left_is_free() {
+    // The file is found first, then the directory; and the other way round.
+    for (file, dir) in [("b", "c"), ("y", "x")] {
+        for at_once in [true, false] {
+            let mut folder = Folder::with(&["a/f"]);
+            folder.at_once = at_once;
+            folder.disk.user_rename("a/f", file);
+            folder.disk.user_rename("a", dir);
+            folder.disk.user_write(&format!("{dir}/f"), "another");
+            folder.disk.advance(100 * MS);
+            folder.lines();
+            folder.assert_agrees();
+        }
+    }
+}
+
+#[test]
 fn a_symlink_moves_and_is_edited() {
     let folder = Folder::new();
     folder.disk.user_symlink("x", "l");

@@ -99,7 +99,7 @@ impl Performer<'_> {
     ) -> Result<(), Refused> {
         let out = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
         let refused = if out.kind != MetaKind::Dir && came_out(over, &out) {
-            match self.to_trash(id, tmp) {
+            match self.discard(id, tmp) {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
             }
@@ -121,7 +121,7 @@ impl Performer<'_> {
             match self.disk.exchange(tmp, path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => self.put_back(id, tmp, path)?,
                 // In either order both are the user's: the one not at the path goes to the trash.
-                _ => self.to_trash(id, tmp)?,
+                _ => self.discard(id, tmp)?,
             }
         }
         Err(refused)
@@ -148,7 +148,7 @@ impl Performer<'_> {
             Ok(()) => {
                 self.renamed(tmp, path);
                 // Whatever fails now, ours is in place; `salvage` brings the old one to the trash.
-                self.to_trash(id, &aside)
+                self.discard(id, &aside)
             }
             Err(e) => {
                 self.put_back(id, &aside, path)?;

@@ -202,7 +202,8 @@ impl Disk for RealDisk {
             let meta = match fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => meta_of(&stat),
                 Err(Errno::NOENT) => continue,
-                Err(e) => return Err(e.into()),
+                // A dead mount, say: it must not hide the names beside it.
+                Err(_) => UNKNOWN,
             };
             let name = match name.to_str() {
                 Ok(name) => Ok(name.to_owned()),
@@ -484,6 +485,18 @@ fn times(mtime_ns: i64) -> Timestamps {
         last_modification: mtime,
     }
 }
+
+/// Something that stands there and cannot be looked at.
+const UNKNOWN: Meta = Meta {
+    kind: MetaKind::Other,
+    size: 0,
+    mtime_ns: 0,
+    ctime_ns: 0,
+    ino: 0,
+    dev: 0,
+    mode: 0,
+    nlink: 1,
+};
 
 const NS: i64 = 1_000_000_000;
 

@@ -59,7 +59,7 @@ impl Walk<'_> {
                     let was = was.filter(|row| !self.claimed.contains(&row.id));
                     match self.hashed(&path, hashes.next()) {
                         Some(hashed) => {
-                            self.settle_fresh(was, parent, name, new, hashed, &mut found)
+                            self.settle_fresh(was, parent, name, new, hashed, &mut found);
                         }
                         // It may be what vanished.
                         None => self.claimed.extend(was.map(|row| row.id)),
@@ -151,7 +151,7 @@ impl Walk<'_> {
             if self.claimed.contains(&row.id) {
                 continue;
             }
-            let Some(path) = self.base.path_of(&row.id)? else {
+            let Some(path) = self.path_now(&row)? else {
                 continue;
             };
             match self.disk.meta(&path) {

@@ -31,10 +31,13 @@ pub(super) struct Walk<'a> {
     pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     /// A stack: what was pushed last is listed next.
     dirs: Vec<Dir>,
-    listed: BTreeSet<RelPath>,
+    /// Directories of a scope that were listed; a walk of everything meets each only once.
+    listed: Option<BTreeSet<RelPath>>,
     next_new: u32,
     /// Items that are elsewhere now, or may be: never gone.
     pub(super) claimed: BTreeSet<ItemId>,
+    /// Directories that moved, and where they are now.
+    moved_dirs: BTreeMap<ItemId, RelPath>,
     /// Rows whose path vanished from its directory, or holds another kind.
     pub(super) missing: Vec<BaseRow>,
     /// Findings in their order, some of them still to be hashed.
@@ -58,9 +61,10 @@ impl<'a> Walk<'a> {
             rules,
             emit,
             dirs: Vec::new(),
-            listed: BTreeSet::new(),
+            listed: None,
             next_new: 0,
             claimed: BTreeSet::new(),
+            moved_dirs: BTreeMap::new(),
             missing: Vec::new(),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -78,6 +82,7 @@ impl<'a> Walk<'a> {
         match scope {
             Scope::All => self.dirs.push(root),
             Scope::Dirs(paths) => {
+                self.listed = Some(BTreeSet::new());
                 let mut known = BTreeMap::new();
                 for path in paths {
                     if path.components().next() != Some(PRIVATE) {
@@ -120,7 +125,11 @@ impl<'a> Walk<'a> {
     /// Lists directories until none is left.
     pub(super) fn run(&mut self) -> Result<(), ScanError> {
         while let Some(dir) = self.dirs.pop() {
-            if self.listed.insert(dir.path.clone()) {
+            let again = self
+                .listed
+                .as_mut()
+                .is_some_and(|seen| !seen.insert(dir.path.clone()));
+            if !again {
                 self.compare(&dir)?;
             }
         }
@@ -141,8 +150,10 @@ impl<'a> Walk<'a> {
             Parent::Item(id) => self.base.children(&id)?,
             Parent::New(_) => Vec::new(),
         };
+        // A row that was found elsewhere has left its name to another.
         let mut rows: BTreeMap<String, BaseRow> = rows
             .into_iter()
+            .filter(|row| !self.claimed.contains(&row.id))
             .map(|row| (row.name.clone(), row))
             .collect();
         let first_child = self.dirs.len();
@@ -172,7 +183,7 @@ impl<'a> Walk<'a> {
                     self.problem(
                         &path,
                         ProblemKind::Special,
-                        "a FIFO, socket or device".to_owned(),
+                        "a FIFO, socket or device, or a dead mount".to_owned(),
                     );
                 }
                 continue;
@@ -283,6 +294,7 @@ impl<'a> Walk<'a> {
         match (kind, was) {
             (Kind::Dir, Some(row)) => {
                 self.moved(&row, parent, name, meta);
+                self.moved_dirs.insert(row.id, path.clone());
                 self.dirs.push(Dir {
                     path,
                     at: Parent::Item(row.id),
@@ -336,7 +348,7 @@ impl<'a> Walk<'a> {
         if row.kind != kind || self.claimed.contains(&row.id) {
             return Ok(None);
         }
-        let Some(path) = self.base.path_of(&row.id)? else {
+        let Some(path) = self.path_now(&row)? else {
             return Ok(None);
         };
         let still_there = match self.disk.meta(&path) {
@@ -344,6 +356,33 @@ impl<'a> Walk<'a> {
             Err(_) => true,
         };
         Ok((!still_there).then_some(row))
+    }
+
+    /// Where a row of base is to be looked for: base's path, with the directories that moved.
+    ///
+    /// Below a moved directory the name there decides, as it does below one that stayed.
+    pub(super) fn path_now(&self, row: &BaseRow) -> Result<Option<RelPath>, BaseError> {
+        if self.moved_dirs.is_empty() {
+            return self.base.path_of(&row.id);
+        }
+        let mut names = vec![row.name.clone()];
+        let mut at = row.parent;
+        let above = loop {
+            if let Some(path) = self.moved_dirs.get(&at) {
+                break path.clone();
+            }
+            if at == ItemId::ROOT {
+                break RelPath::ROOT;
+            }
+            let Some(dir) = self.base.get(&at)? else {
+                return Ok(None);
+            };
+            names.push(dir.name);
+            at = dir.parent;
+        };
+        Ok(Some(
+            names.iter().rev().fold(above, |dir, name| dir.with(name)),
+        ))
     }
 
     fn moved(&mut self, row: &BaseRow, parent: Parent, name: String, meta: Meta) {
