@@ -11,3 +11,4 @@ pub mod net;
 pub mod pair;
 pub mod db;
 pub mod engine;
+pub mod node;

@@ -46,7 +46,9 @@ use rand::CryptoRng;
 
 pub use self::docs::Tally;
 pub use self::space::Space;
-pub use self::work::{Want, WantResult};
+pub(crate) use self::space::mode_number;
+pub use self::work::{Missed, Want, WantResult};
+use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
@@ -227,6 +229,13 @@ pub enum Effect {
     },
     /// Close it.
     CloseWindow,
+    /// Check a folder and, if all is well, add it; the answer goes to `done`.
+    Add {
+        /// What was asked.
+        request: AddRequest,
+        /// Who asked.
+        done: tokio::sync::oneshot::Sender<Result<AddReply, CommandError>>,
+    },
     /// Send on, or close, a pairing stream.
     Pair(SponsorEffect),
 }

@@ -75,6 +75,15 @@ impl Engine {
         Ok(())
     }
 
+    /// A device is reached by another connection now.
+    pub(crate) fn peer_moved(&mut self, device: &DeviceId, route: &'static str, address: &str) -> Result<(), DbError> {
+        if let Some(peer) = self.peers.get_mut(device) {
+            peer.route = route;
+        }
+        let wall = self.seen_at.wall;
+        self.db.write(|tx| crate::db::marks::put_address(tx, device, address, wall))
+    }
+
     pub(super) fn peer_down(&mut self, now: Now, device: &DeviceId) {
         if self.peers.remove(device).is_some() {
             let name = self.device_name(device);

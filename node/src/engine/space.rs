@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ItemId, SpaceId, SpaceSecret};
 use tokio::sync::oneshot;
 
 use super::work::{Intent, Ready};
 use super::{Effect, Engine, Event, Job, Notice, Now};
-use crate::command::{AddReply, CommandError};
+use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::spaces::{self, SpaceRow};
 use crate::db::{DbError, logs};
 use crate::disk::RelPath;
@@ -84,6 +85,8 @@ pub struct Space {
     pub(super) brake_seen: i64,
 }
 
+/// Why a space that is being joined stands still: both sides are being compared.
+const JOINING: &str = "joining: both sides are being compared";
 /// A full scan finds what the watcher missed.
 pub(super) const FULL_EVERY: u64 = 3_600_000;
 /// Paths that could not be taken in or written are tried again after this time, ms.
@@ -221,8 +224,12 @@ impl Engine {
     }
 
     /// Adds a folder whose disk is prepared (marker written, filesystem known) as a space of this
-    /// name: a new one, or one the mesh has. The caller has checked paths and asked about merging.
-    pub(crate) fn add_prepared(&mut self, now: Now, name: &str, path: &str, mode: u8, fs: u64) -> Result<AddReply, CommandError> {
+    /// name: a new one, or one the mesh has. The caller has checked paths. With `hold` only the tree
+    /// is fetched; the folder is left alone until [`Engine::release`].
+    ///
+    /// # Errors
+    /// The space is here already, or the database failed.
+    pub fn add_prepared(&mut self, now: Now, name: &str, path: &str, mode: u8, fs: u64, hold: bool) -> Result<AddReply, CommandError> {
         let id = self.mesh.space_id(name);
         if self.spaces.values().any(|s| s.row.id == id) {
             return Err(CommandError::refused(format!("the space {name} is on this device already")).about(name));
@@ -243,6 +250,9 @@ impl Engine {
         let mut space = Space::new(row, name.to_owned(), secret, now);
         space.ack_due = true;
         self.spaces.insert(n, space);
+        if hold {
+            self.set_stopped(n, Some(JOINING.into())).map_err(failed)?;
+        }
         self.tell_all(n)?;
         Ok(AddReply {
             space: name.to_owned(),
@@ -251,6 +261,95 @@ impl Engine {
             mode: MODES[usize::from(mode).min(3)].to_owned(),
             merged: None,
         })
+    }
+
+    /// `mesh add`: checked, compared and asked about outside the engine.
+    pub fn add(&mut self, request: AddRequest, now: Now, done: oneshot::Sender<Result<AddReply, CommandError>>) {
+        self.seen_at = now;
+        self.effects.push(Effect::Add { request, done });
+    }
+
+    /// Names and folders of the spaces here.
+    pub(crate) fn taken_paths(&self) -> Vec<(String, String)> {
+        self.spaces.values().map(|s| (s.name.clone(), s.row.path.clone())).collect()
+    }
+
+    /// Whether a space of this name may be added, and whether that joins one of the mesh. A name
+    /// that was typed and that nobody has makes a new space.
+    pub(crate) fn may_add(&self, name: &str, _explicit: bool) -> Result<(bool, SpaceId), CommandError> {
+        let bad = name.is_empty() || name.len() > 64 || name.contains(['/', ':']) || name.chars().any(char::is_control);
+        if bad {
+            return Err(CommandError::usage(format!("{name:?} cannot be the name of a space"))
+                .hint("1 to 64 bytes without / and :; choose one with --space NAME"));
+        }
+        let id = self.mesh.space_id(name);
+        if self.spaces.values().any(|s| s.row.id == id) {
+            return Err(CommandError::refused(format!("the space {name} is on this device already")).about(name));
+        }
+        Ok((self.registry.view().spaces.contains_key(&id), id))
+    }
+
+    /// Whether the tree of a held space is as complete as the connected devices can make it.
+    pub(crate) fn tree_is_here(&self, name: &str) -> bool {
+        let Ok(n) = self.space_by_name(name) else { return true };
+        let Some(space) = self.spaces.get(&n) else { return true };
+        let Ok(have) = logs::vector(self.db.read(), n) else { return false };
+        let mut told = false;
+        for peer in self.peers.values() {
+            if let Some(theirs) = peer.spaces.get(&space.row.id).filter(|s| s.joined) {
+                told = true;
+                if !have.covers(&theirs.vector) {
+                    return false;
+                }
+            }
+        }
+        told && space.row.state_from.is_none()
+    }
+
+    /// The mesh's tree of a space: paths and contents, and the keys to compare by.
+    pub(crate) fn tree_of(&self, name: &str) -> Option<(BTreeMap<String, Option<Content>>, SpaceSecret)> {
+        let n = self.space_by_name(name).ok()?;
+        let conn = self.db.read();
+        let mut out = BTreeMap::new();
+        let mut open = vec![(ItemId::ROOT, String::new())];
+        while let Some((dir, prefix)) = open.pop() {
+            for (id, spot) in crate::db::items::children(conn, n, &dir).ok()? {
+                let Some(shown) = spot.shown else { continue };
+                let path = format!("{prefix}{shown}");
+                let row = crate::db::items::get(conn, n, &id).ok()??;
+                let state = ownmesh_crdt::item::ItemState::from_registers(&row.doc.regs)?;
+                out.insert(path.clone(), state.content().cloned());
+                if spot.kind == Some(ownmesh_crdt::item::Kind::Dir) {
+                    open.push((id, format!("{path}/")));
+                }
+            }
+        }
+        Some((out, self.spaces.get(&n)?.secret.clone()))
+    }
+
+    /// Lets a held space go on: its folder and the mesh are merged.
+    pub(crate) fn release(&mut self, name: &str, now: Now) {
+        if let Ok(n) = self.space_by_name(name) {
+            if let Err(error) = self.set_stopped(n, None) {
+                tracing::error!(%error, "the space could not be released");
+            }
+            self.nudge(now);
+        }
+    }
+
+    /// What must be true of a space's folder.
+    pub(crate) fn guard(&self, n: i64) -> Option<Guard> {
+        self.spaces.get(&n).map(|s| Guard { space: s.row.id, fs_id: s.row.fs })
+    }
+
+    /// A space's id and keys.
+    pub(crate) fn space_keys(&self, n: i64) -> Option<(SpaceId, SpaceSecret)> {
+        self.spaces.get(&n).map(|s| (s.row.id, s.secret.clone()))
+    }
+
+    /// A space's folder.
+    pub(crate) fn space_path(&self, n: i64) -> Option<String> {
+        self.spaces.get(&n).map(|s| s.row.path.clone())
     }
 
     /// Leaves a space: forgets it here, keeps the files.
@@ -293,7 +392,8 @@ impl Engine {
     pub(super) fn start_scan(&mut self, n: i64) {
         let job = self.next_job();
         let Some(space) = self.spaces.get_mut(&n) else { return };
-        if space.busy.is_some() || space.row.stopped.as_deref().is_some_and(|why| !why.starts_with("deletions")) && space.scan_waiters.is_empty() {
+        let stopped = space.row.stopped.as_deref();
+        if space.busy.is_some() || stopped == Some(JOINING) {
             return;
         }
         let Some(scope) = space.scan.take() else { return };

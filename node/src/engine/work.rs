@@ -427,9 +427,10 @@ impl Engine {
         for (intent, outcome) in group.iter().zip(&outcomes) {
             let id = intent.step.id();
             space.underway.remove(id);
-            if outcome.done.is_ok() || !matches!(intent.step, Step::Write { .. }) {
-                space.ready.remove(id);
+            if outcome.done.is_err() {
+                space.staged += 1;
             }
+            space.ready.remove(id);
             if outcome.done.is_ok() {
                 space.problems.remove(step_path(&intent.step).as_str());
             }
@@ -483,8 +484,10 @@ impl Engine {
             if !space.underway.insert(wanted.id) {
                 continue;
             }
-            space.staged += 1;
-            let staged = format!("s-{hash}-{}", space.staged);
+            // The same name at the next try, so that a large content goes on where it stopped; a new
+            // one after a step that failed, whose file below `.mesh/tmp` may be the user's.
+            let short: String = hash.to_string().chars().take(16).collect();
+            let staged = format!("s-{short}-{}-{}", wanted.id, space.staged);
             let want = Want { id: wanted.id, hash, size, staged, mode: wanted.mode, mtime: wanted.mtime.unwrap_or(0) };
             let list = groups.entry(device).or_default();
             let full = list.last().is_none_or(|f| f.wants.len() >= FETCH.0 || f.bytes >= FETCH.1);

@@ -1,0 +1,485 @@
+//! The node: one engine thread, the network beside it, and workers for disks and contents.
+//!
+//! ```text
+//! network, watchers, workers, API calls ──► bounded queue ──► engine thread ──► effects
+//!          ▲                                                                     │
+//!          └───────────────── performed here, results come back as events ◄──────┘
+//! ```
+//!
+//! The engine never waits for anybody: what it asks for is done elsewhere and comes back through
+//! the queue. Those who wait on the full queue are the producers, so a busy engine slows disks and
+//! peers down instead of filling memory. Stopping is in order: API first, then network, then the
+//! engine after what is in its queue; a node that is killed instead loses nothing (see `engine`).
+
+mod adding;
+mod folders;
+mod sources;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ownmesh_crypto::{DeviceId, DeviceKeys};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::{broadcast, oneshot};
+
+use self::folders::Folders;
+use self::sources::Served;
+use crate::content::serve::{ServeLimits, serve};
+use crate::db::{Db, DbError, marks};
+use crate::engine::{Effect, Engine, Event, Identity, Notice, Now, StartError};
+use crate::home::{Home, HomeError};
+use crate::net::{Discovery, Net, NetConfig, NetError, NetEvent, NetHandle, Peer, Route, SendError};
+use crate::pair::SponsorEffect;
+
+/// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
+const QUEUE: usize = 64;
+/// Content streams served to one device at once, and how long it may stall on one.
+const SERVE: (usize, Duration) = (8, Duration::from_secs(60));
+/// Notices a slow listener may lag behind before it misses some.
+const NOTICES: usize = 1_024;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The home is not usable.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The database is not.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The network is not.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A thread could not be made.
+    #[error("no thread could be started")]
+    Thread(#[from] std::io::Error),
+}
+
+impl From<DbError> for NodeError {
+    fn from(error: DbError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+/// How a node is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where to listen; empty: everywhere, any port (the one used last time if it is free).
+    pub listen: Vec<SocketAddr>,
+    /// Whether to be found, and find, by multicast DNS.
+    pub mdns: bool,
+    /// Version shown in the status.
+    pub version: String,
+}
+
+/// The node is stopping or has failed; nothing more is answered.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Stopped;
+
+type Call = Box<dyn FnOnce(&mut Engine, Now) + Send>;
+
+enum Input {
+    Event(Event),
+    Net(NetEvent),
+    Call(Call),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Where workers put what they have.
+#[derive(Clone)]
+pub(crate) struct Inbox(SyncSender<Input>);
+
+impl Inbox {
+    /// Waits while the engine is behind; false when it is gone.
+    pub(crate) fn put(&self, event: Event) -> bool {
+        self.0.send(Input::Event(event)).is_ok()
+    }
+}
+
+/// Speaks to a running node. Clones are cheap; the node goes on when all are dropped.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: SyncSender<Input>,
+    notices: broadcast::Sender<Notice>,
+    net: NetHandle,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Runs `f` on the engine, between two events.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static) -> Result<R, Stopped> {
+        let (done, answer) = oneshot::channel();
+        let call: Call = Box::new(move |engine, now| drop(done.send(f(engine, now))));
+        let inbox = self.inbox.clone();
+        tokio::task::spawn_blocking(move || inbox.send(Input::Call(call)).map_err(|_| Stopped))
+            .await
+            .map_err(|_| Stopped)??;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// Bytes to and from each device by protocol, since the start.
+    #[must_use]
+    pub fn counters(&self) -> crate::net::Counters {
+        self.net.counters()
+    }
+
+    /// Stops in order: no more connections, then the engine after what is in its queue.
+    pub async fn stop(&self) {
+        self.net.shutdown().await;
+        let (done, stopped) = oneshot::channel();
+        let inbox = self.inbox.clone();
+        drop(tokio::task::spawn_blocking(move || inbox.send(Input::Stop(done))).await);
+        drop(stopped.await);
+    }
+}
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Node;
+
+impl Node {
+    /// Starts the node of a home. Must be called within a tokio runtime, by the holder of the
+    /// home's lock.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn start(home: &Home, options: Options) -> Result<Handle, NodeError> {
+        let keys = Arc::new(DeviceKeys::from_seed(&home.load_seed()?));
+        let db = Db::open(&home.db_path())?;
+        let keyslots = home.keyslots()?.iter().map(|slot| slot.to_bytes().to_vec()).collect();
+        let origin = Instant::now();
+        let mesh_secret = marks::get(db.read(), "mesh_secret")?;
+        let port = marks::get(db.read(), "port")?.and_then(|p| Some(u16::from_be_bytes(p.try_into().ok()?)));
+        let mut rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(|_| std::io::Error::other("no randomness"))?;
+        let instance = rand::Rng::next_u64(&mut rng);
+        let hints: Arc<parking::Hints> = Arc::default();
+        let identity = Identity {
+            keys: keys.clone(),
+            instance,
+            version: options.version.clone(),
+            keyslots,
+            origin,
+            hints: {
+                let hints = hints.clone();
+                Arc::new(move || hints.get())
+            },
+        };
+        let clock = Clock { origin };
+        let mut engine = Engine::start(db, identity, Box::new(rng), clock.now())?;
+        let mesh = mesh_secret.and_then(|b| <[u8; 32]>::try_from(b).ok()).map(ownmesh_crypto::MeshSecret::from_bytes);
+        let config = |listen: Vec<SocketAddr>| NetConfig {
+            transport_secret: *keys.transport_secret().expose(),
+            keys: keys.clone(),
+            mesh_id: engine.registry.view().mesh_id,
+            discovery: mesh.clone().map(|mesh| Discovery {
+                tag: Arc::new(move |nonce: &[u8; 16]| mesh.discovery_tag(nonce)),
+                mdns: options.mdns,
+            }),
+            listen,
+            runtime_dir: crate::home::runtime_dir().unwrap_or_else(|_| std::env::temp_dir()),
+        };
+        let (net, net_events) = start_net(&config, &options.listen, port).await?;
+        hints.set(net.clone());
+        let used = net.addresses().first().map(SocketAddr::port);
+        if let Some(used) = used.filter(|used| Some(*used) != port) {
+            engine.db.write(|tx| marks::put(tx, "port", &used.to_be_bytes()))?;
+        }
+        let (inbox, queue) = sync_channel(QUEUE);
+        let (notices, _) = broadcast::channel(NOTICES);
+        let handle = Handle { inbox: inbox.clone(), notices: notices.clone(), net: net.clone() };
+        feed_net(inbox.clone(), net_events)?;
+        let runner = Runner {
+            clock,
+            folders: Folders::new(home.db_path(), Inbox(inbox)),
+            served: Served::new(home.db_path()),
+            limits: Arc::new(ServeLimits::new(SERVE.0, SERVE.1)),
+            net,
+            notices,
+            unsent: BTreeMap::new(),
+            runtime: tokio::runtime::Handle::current(),
+            protected: vec![home.root().to_owned()],
+        };
+        std::thread::Builder::new().name("engine".into()).spawn(move || runner.run(engine, &queue))?;
+        Ok(handle)
+    }
+}
+
+/// The addresses a ticket names, from a network that starts after the engine.
+mod parking {
+    use std::sync::OnceLock;
+
+    use crate::net::NetHandle;
+
+    #[derive(Default)]
+    pub(super) struct Hints(OnceLock<NetHandle>);
+
+    impl Hints {
+        pub(super) fn set(&self, net: NetHandle) {
+            drop(self.0.set(net));
+        }
+
+        pub(super) fn get(&self) -> Vec<String> {
+            let addresses = self.0.get().map(NetHandle::addresses).unwrap_or_default();
+            addresses.iter().take(4).map(ToString::to_string).collect()
+        }
+    }
+}
+
+async fn start_net(
+    config: &(impl Fn(Vec<SocketAddr>) -> NetConfig + Sync),
+    asked: &[SocketAddr],
+    port: Option<u16>,
+) -> Result<(NetHandle, tokio::sync::mpsc::Receiver<NetEvent>), NetError> {
+    if !asked.is_empty() {
+        return Net::start(config(asked.to_vec())).await;
+    }
+    // The port of last time keeps addresses that others remember true; if it is taken, any will do.
+    if let Some(port) = port {
+        let mut listen = NetConfig::everywhere();
+        listen.iter_mut().for_each(|a| a.set_port(port));
+        if let Ok(started) = Net::start(config(listen)).await {
+            return Ok(started);
+        }
+    }
+    Net::start(config(NetConfig::everywhere())).await
+}
+
+fn feed_net(inbox: SyncSender<Input>, mut events: tokio::sync::mpsc::Receiver<NetEvent>) -> Result<(), NodeError> {
+    std::thread::Builder::new().name("net-events".into()).spawn(move || {
+        while let Some(event) = events.blocking_recv() {
+            if inbox.send(Input::Net(event)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The only place that reads clocks for the engine.
+#[derive(Clone, Copy)]
+struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    fn now(self) -> Now {
+        let mono = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        Now { mono, wall }
+    }
+}
+
+struct Runner {
+    clock: Clock,
+    folders: Folders,
+    served: Arc<Served>,
+    limits: Arc<ServeLimits>,
+    net: NetHandle,
+    notices: broadcast::Sender<Notice>,
+    /// Messages a full network queue did not take, in order. Bounded by the engine's windows.
+    unsent: BTreeMap<DeviceId, VecDeque<Vec<u8>>>,
+    runtime: tokio::runtime::Handle,
+    /// Folders that can be no part of a space.
+    protected: Vec<PathBuf>,
+}
+
+impl Runner {
+    fn run(mut self, mut engine: Engine, queue: &Receiver<Input>) {
+        let _runtime = self.runtime.clone();
+        let _entered = _runtime.enter();
+        self.perform(&mut engine);
+        loop {
+            let input = match engine.deadline() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => queue.recv_timeout(Duration::from_millis(at.saturating_sub(self.clock.now().mono))),
+            };
+            let now = self.clock.now();
+            let result = match input {
+                Ok(Input::Event(event)) => engine.handle(now, event),
+                Ok(Input::Net(event)) => self.net_event(&mut engine, now, event),
+                Ok(Input::Call(call)) => {
+                    call(&mut engine, now);
+                    engine.handle(self.clock.now(), Event::Tick)
+                }
+                Ok(Input::Stop(done)) => {
+                    self.folders.close_all();
+                    drop(engine);
+                    let _told = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => engine.handle(now, Event::Tick),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = result {
+                // Nothing of the event was kept. A full disk may have room again; meanwhile no
+                // message is lost, because peers send what was not acknowledged once more.
+                tracing::error!(%error, "the database failed");
+                let message = format!("the database could not be written: {error}");
+                drop(self.notices.send(Notice::Trouble { kind: "database".into(), message }));
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            self.perform(&mut engine);
+        }
+    }
+
+    fn net_event(&mut self, engine: &mut Engine, now: Now, event: NetEvent) -> Result<(), DbError> {
+        match event {
+            NetEvent::Connected { device, instance, route, address } => {
+                self.unsent.remove(&device);
+                engine.handle(now, Event::PeerUp { device, instance, route: route_name(route), address: Some(address.to_string()) })
+            }
+            NetEvent::Moved { device, route, address } => engine.peer_moved(&device, route_name(route), &address.to_string()),
+            NetEvent::Disconnected { device, .. } => {
+                self.unsent.remove(&device);
+                engine.handle(now, Event::PeerDown { device })
+            }
+            NetEvent::Message { device, bytes } => engine.handle(now, Event::Message { device, bytes }),
+            NetEvent::Writable { device } => {
+                self.flush(device);
+                Ok(())
+            }
+            NetEvent::Content { device, stream } => {
+                let (source, limits) = (self.served.clone(), self.limits.clone());
+                self.runtime.spawn(async move {
+                    if let Err(error) = serve(stream, device, source, &limits).await {
+                        tracing::debug!(%device, %error, "serving content ended");
+                    }
+                });
+                Ok(())
+            }
+            NetEvent::PairFrame { stream, remote_transport_pub, bytes } => {
+                engine.pair_frame(now, stream, remote_transport_pub, &bytes);
+                Ok(())
+            }
+            NetEvent::PairClosed { stream } => {
+                engine.pair_closed(now, stream);
+                Ok(())
+            }
+            NetEvent::Trouble { trouble, count } => {
+                engine.trouble("network", format!("{trouble:?} ({count} times)"), now);
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self, device: DeviceId, bytes: Vec<u8>) {
+        let waiting = self.unsent.entry(device).or_default();
+        waiting.push_back(bytes);
+        self.flush(device);
+    }
+
+    fn flush(&mut self, device: DeviceId) {
+        let Some(waiting) = self.unsent.get_mut(&device) else { return };
+        while let Some(bytes) = waiting.pop_front() {
+            match self.net.send(device, bytes.clone()) {
+                Ok(()) => {}
+                Err(SendError::Full) => {
+                    waiting.push_front(bytes);
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%device, %error, "message not sent");
+                    waiting.clear();
+                }
+            }
+        }
+        self.unsent.remove(&device);
+    }
+
+    fn perform(&mut self, engine: &mut Engine) {
+        loop {
+            let effects = engine.effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.perform_one(engine, effect);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, engine: &mut Engine, effect: Effect) {
+        match effect {
+            Effect::Send { device, message } => self.send(device, message.encode()),
+            Effect::Peers => self.set_peers(engine),
+            Effect::Open { space, path } => {
+                self.folders.open(engine, space, &path, self.clock.now());
+                self.served.update(engine, &self.folders);
+            }
+            Effect::Close { space } => {
+                self.folders.close(space);
+                self.served.update(engine, &self.folders);
+            }
+            Effect::Scan { space, job, guard, scope } => {
+                if self.folders.is_shut(space) {
+                    if let Some(path) = engine.space_path(space) {
+                        self.folders.open(engine, space, &path, self.clock.now());
+                        self.served.update(engine, &self.folders);
+                    }
+                }
+                self.folders.scan(engine, space, job, guard, scope);
+            }
+            Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
+            Effect::Perform { space, job, steps } => self.folders.perform(space, job, steps),
+            Effect::Fetch { space, job, device, wants } => {
+                self.folders.fetch(engine, &self.runtime, self.net.clone(), space, job, device, wants);
+            }
+            Effect::Notice(notice) => drop(self.notices.send(notice)),
+            Effect::OpenWindow { name } => self.net.open_window(name),
+            Effect::CloseWindow => self.net.close_window(),
+            Effect::Pair(SponsorEffect::Send { stream, bytes }) => {
+                if let Err(error) = self.net.pair_send(stream, bytes) {
+                    tracing::debug!(%error, "pairing message not sent");
+                }
+            }
+            Effect::Pair(SponsorEffect::Close { stream }) => self.net.pair_close(stream),
+            Effect::Pair(_) => {}
+            Effect::Add { request, done } => {
+                let handle = Handle { inbox: self.folders.inbox(), notices: self.notices.clone(), net: self.net.clone() };
+                let protected = self.protected.clone();
+                self.runtime.spawn(async move {
+                    let result = adding::add(&handle, request, protected).await;
+                    drop(done.send(result));
+                });
+            }
+        }
+    }
+
+    fn set_peers(&self, engine: &Engine) {
+        let own = engine.device();
+        let peers = engine.registry.view().devices.iter().filter(|(id, _)| **id != own).map(|(id, entry)| {
+            let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
+            Peer { device: *id, public: entry.public.clone(), addresses: known.iter().filter_map(|a| a.parse().ok()).collect() }
+        });
+        self.net.set_peers(peers.collect());
+        self.served.update(engine, &self.folders);
+    }
+}
+
+fn route_name(route: Route) -> &'static str {
+    match route {
+        Route::Loopback => "loopback",
+        Route::Lan => "lan",
+        Route::Direct => "direct",
+    }
+}

@@ -1,0 +1,312 @@
+//! The folders in service: their disks, watchers and workers.
+//!
+//! Each job runs on a thread of its own and puts its result into the engine's queue; the engine
+//! gives a space's disk one job at a time, fetches aside.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
+
+use super::Inbox;
+use crate::content::counters::Progress;
+use crate::content::fetch::{FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant};
+use crate::db::base::{self, Reader};
+use crate::db::{Connection, Db};
+use crate::disk::hash::Chunk;
+use crate::disk::perform::{Step, perform};
+use crate::disk::real::RealDisk;
+use crate::disk::scan::{Guard, ScanError, Scope, Stop, scan};
+use crate::disk::watch::{Notice, Watcher};
+use crate::disk::{Disk, RelPath, Stat, trash};
+use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
+use crate::net::NetHandle;
+
+/// One folder in service.
+struct Folder {
+    disk: Arc<dyn Disk>,
+    id: SpaceId,
+    secret: SpaceSecret,
+    _watcher: Option<Watcher>,
+}
+
+/// All of them.
+pub(super) struct Folders {
+    db: PathBuf,
+    inbox: Inbox,
+    open: BTreeMap<i64, Folder>,
+}
+
+fn worker(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        tracing::error!(%error, "no thread for a job");
+    }
+}
+
+impl Folders {
+    pub(super) fn new(db: PathBuf, inbox: Inbox) -> Self {
+        Self { db, inbox, open: BTreeMap::new() }
+    }
+
+    pub(super) fn inbox(&self) -> std::sync::mpsc::SyncSender<super::Input> {
+        self.inbox.0.clone()
+    }
+
+    pub(super) fn is_shut(&self, space: i64) -> bool {
+        !self.open.contains_key(&space)
+    }
+
+    pub(super) fn disk(&self, space: i64) -> Option<Arc<dyn Disk>> {
+        self.open.get(&space).map(|f| f.disk.clone())
+    }
+
+    /// Opens a folder, heals what a crash left in it, and watches it. A folder that cannot be
+    /// opened stays shut; the next scan tries again and reports it.
+    pub(super) fn open(&mut self, engine: &mut Engine, space: i64, path: &str, now: Now) {
+        let disk = match RealDisk::open(path) {
+            Ok(disk) => Arc::new(disk),
+            Err(error) => {
+                tracing::warn!(path, %error, "the folder cannot be opened");
+                return;
+            }
+        };
+        let seconds = u64::try_from(now.wall / 1_000).unwrap_or(0);
+        let Some((id, secret)) = engine.space_keys(space) else { return };
+        let guard = engine.guard(space);
+        // Not the folder it was (an empty mount point): touch nothing.
+        if guard.is_none_or(|guard| crate::disk::scan::check(&*disk, &guard).is_err()) {
+            tracing::warn!(path, "the folder is not the one that was added");
+            self.open.insert(space, Folder { disk, id, secret, _watcher: None });
+            return;
+        }
+        if let Err(error) = engine.recover(space, &*disk, seconds) {
+            tracing::error!(path, error, "what a crash left could not be cleared up");
+            return;
+        }
+        let inbox = self.inbox.clone();
+        let watcher = Watcher::start(path, move |notice| {
+            let dirs = match notice {
+                Notice::Dirs(dirs) => dirs,
+                Notice::Everything(_) => Vec::new(),
+            };
+            inbox.put(Event::Disturbed { space, dirs });
+        });
+        let watcher = watcher.map_err(|error| tracing::warn!(path, %error, "the folder cannot be watched; full scans find changes")).ok();
+        self.open.insert(space, Folder { disk, id, secret, _watcher: watcher });
+    }
+
+    pub(super) fn close(&mut self, space: i64) {
+        drop_aside(self.open.remove(&space));
+    }
+
+    pub(super) fn close_all(&mut self) {
+        drop_aside(std::mem::take(&mut self.open));
+    }
+
+    pub(super) fn scan(&mut self, engine: &Engine, space: i64, job: Job, guard: Guard, scope: Scope) {
+        let inbox = self.inbox.clone();
+        let Some(folder) = self.open.get(&space) else {
+            inbox_later(inbox, Event::Scanned { space, job, result: Err(ScanError::RootMissing) });
+            return;
+        };
+        let (disk, db, secret) = (folder.disk.clone(), self.db.clone(), folder.secret.clone());
+        let watched = folder._watcher.is_some() || engine.guard(space).is_none();
+        if !watched {
+            // It was not the right folder when it was opened: open it anew next time.
+            drop_aside(self.open.remove(&space));
+        }
+        worker("scan", move || {
+            let result = match Db::reader(&db) {
+                Ok(conn) => scan(
+                    &*disk,
+                    &guard,
+                    &Reader { conn: &conn, space },
+                    &secret,
+                    &scope,
+                    &|_, _| false,
+                    &mut |found| if inbox.put(Event::Found { space, job, found }) { Ok(()) } else { Err(Stop) },
+                ),
+                Err(error) => Err(ScanError::Base(crate::disk::base::BaseError::new(error))),
+            };
+            inbox.put(Event::Scanned { space, job, result });
+        });
+    }
+
+    pub(super) fn sync(&self, space: i64, job: Job, files: Vec<RelPath>) {
+        let inbox = self.inbox.clone();
+        let Some(disk) = self.disk(space) else {
+            inbox_later(inbox, Event::Synced { space, job, error: Some("the folder is not there".into()) });
+            return;
+        };
+        worker("sync", move || {
+            let done = if files.is_empty() { disk.sync_all() } else { files.iter().try_for_each(|f| disk.sync_file(f)) };
+            inbox.put(Event::Synced { space, job, error: done.err().map(|e| e.to_string()) });
+        });
+    }
+
+    pub(super) fn perform(&self, space: i64, job: Job, steps: Vec<Step>) {
+        let inbox = self.inbox.clone();
+        let Some(disk) = self.disk(space) else {
+            let missing = |s: &Step| crate::disk::perform::Outcome { id: *s.id(), done: Err(crate::disk::perform::Refused::Missing) };
+            let outcomes = steps.iter().map(missing).collect();
+            inbox_later(inbox, Event::Performed { space, job, outcomes });
+            return;
+        };
+        worker("perform", move || {
+            let names: BTreeMap<_, _> = steps.iter().map(|s| (*s.id(), step_name(s))).collect();
+            let seconds = unix_seconds();
+            let name = |id: &_| trash::name(seconds, id, names.get(id).map_or("", String::as_str));
+            let outcomes = perform(&*disk, &steps, &name);
+            inbox.put(Event::Performed { space, job, outcomes });
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing")]
+    pub(super) fn fetch(
+        &self,
+        engine: &Engine,
+        runtime: &tokio::runtime::Handle,
+        net: NetHandle,
+        space: i64,
+        job: Job,
+        device: DeviceId,
+        wants: Vec<Want>,
+    ) {
+        let inbox = self.inbox.clone();
+        let Some(folder) = self.open.get(&space) else {
+            let results = wants.iter().map(|w| WantResult { id: w.id, done: Err(Missed::Lost) }).collect();
+            inbox_later(inbox, Event::Fetched { space, job, results });
+            return;
+        };
+        let from_here = device == engine.device();
+        let into = FetchInto {
+            space: folder.id,
+            disk: folder.disk.clone(),
+            local: Arc::new(Here { db: self.db.clone(), space, conn: std::sync::Mutex::new(None) }),
+            secret: folder.secret.clone(),
+            progress: Arc::new(Quiet),
+            limits: FetchLimits::default(),
+        };
+        let wanted: Vec<FetchWant> = wants
+            .into_iter()
+            .map(|w| FetchWant { id: w.id, hash: w.hash, size: w.size, staged: w.staged, mode: w.mode, mtime: w.mtime })
+            .collect();
+        runtime.spawn(async move {
+            let results = if from_here {
+                into.fetch(&NoRoad, device, wanted).await
+            } else {
+                into.fetch(&net, device, wanted).await
+            };
+            let results = results.into_iter().map(result).collect();
+            let _sent = tokio::task::spawn_blocking(move || inbox.put(Event::Fetched { space, job, results })).await;
+        });
+    }
+}
+
+/// A watcher waits for its thread, and that may be waiting for the engine's queue: never on the
+/// engine's thread.
+fn drop_aside(what: impl Send + 'static) {
+    worker("close", move || drop(what));
+}
+
+/// From a thread that is not the engine's: it must never wait for its own queue.
+fn inbox_later(inbox: Inbox, event: Event) {
+    worker("answer", move || {
+        inbox.put(event);
+    });
+}
+
+fn step_name(step: &Step) -> String {
+    let path = match step {
+        Step::MakeDir { path, .. }
+        | Step::Write { path, .. }
+        | Step::Link { path, .. }
+        | Step::Remove { path, .. }
+        | Step::Meta { path, .. } => path,
+        Step::Move { from, .. } | Step::Park { from, .. } => from,
+        Step::Unpark { to, .. } => to,
+    };
+    path.name().unwrap_or("").to_owned()
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn result(fetched: Fetched) -> WantResult {
+    let done = match fetched.result {
+        Ok(ok) => Ok((ok.meta, ok.chunks)),
+        Err(error) => Err(match error {
+            FetchError::Absent | FetchError::Superseded | FetchError::Busy => Missed::Absent,
+            FetchError::Denied | FetchError::Disconnected | FetchError::TimedOut => Missed::Lost,
+            FetchError::Mismatch => Missed::Wrong(error.to_string()),
+            FetchError::NoSpace => Missed::NoSpace,
+            FetchError::Io(source) => Missed::Disk(source.to_string()),
+        }),
+    };
+    WantResult { id: fetched.want.id, done }
+}
+
+/// Nobody watches a single fetch yet.
+struct Quiet;
+
+impl Progress for Quiet {
+    fn moved(&self, _: u64, _: u64) {}
+}
+
+/// The road to this device itself: only what lies here already can be had.
+struct NoRoad;
+
+impl crate::content::road::ContentRoad for NoRoad {
+    fn open<'a>(
+        &'a self,
+        _: &'a DeviceId,
+    ) -> futures::future::BoxFuture<'a, Result<Box<dyn crate::content::road::Duplex>, crate::content::road::RoadError>> {
+        Box::pin(async { Err(crate::content::road::RoadError::NotConnected) })
+    }
+}
+
+/// What lies on this disk already.
+struct Here {
+    db: PathBuf,
+    space: i64,
+    conn: std::sync::Mutex<Option<(Connection, Instant)>>,
+}
+
+impl Here {
+    fn with<R>(&self, f: impl FnOnce(&Connection) -> Option<R>) -> Option<R> {
+        let mut conn = self.conn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if conn.is_none() {
+            *conn = Some((Db::reader(&self.db).ok()?, Instant::now()));
+        }
+        f(&conn.as_ref()?.0)
+    }
+
+    fn standing(&self, conn: &Connection, hash: &ContentHash) -> Option<(RelPath, Stat)> {
+        base::holding(conn, self.space, hash, 4).ok()?.into_iter().find_map(|b| {
+            let path = base::path(conn, self.space, &b.row.id).ok()??;
+            Some((path, b.row.stat))
+        })
+    }
+}
+
+impl Local for Here {
+    fn whole(&self, hash: &ContentHash) -> Option<(RelPath, Stat)> {
+        self.with(|conn| self.standing(conn, hash))
+    }
+
+    fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
+        self.with(|conn| {
+            base::chunk_places(conn, self.space, id).ok()?.into_iter().find_map(|(hash, offset, len)| {
+                let (path, stat) = self.standing(conn, &hash)?;
+                Some((path, offset, len, stat))
+            })
+        })
+    }
+
+    fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
+        self.with(|conn| base::chunks(conn, self.space, hash).ok()?)
+    }
+}

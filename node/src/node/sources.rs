@@ -1,0 +1,92 @@
+//! What this device serves to others: contents of its own files, by what the database says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ownmesh_crypto::{ContentHash, DeviceId, SpaceId};
+
+use super::Inbox;
+use super::folders::Folders;
+use crate::content::serve::{Located, Source, SourceError};
+use crate::db::{Connection, Db, base};
+use crate::disk::{Disk, RelPath};
+use crate::engine::{Engine, Event};
+
+/// Shared with the serving tasks; the engine's thread keeps it up to date.
+pub(super) struct Served {
+    db: PathBuf,
+    state: RwLock<State>,
+    /// Idle reading connections.
+    pool: Mutex<Vec<Connection>>,
+}
+
+#[derive(Default)]
+struct State {
+    devices: BTreeSet<DeviceId>,
+    spaces: BTreeMap<SpaceId, (i64, Arc<dyn Disk>)>,
+    inbox: Option<Inbox>,
+}
+
+/// Reading connections kept open: as many as contents are usually looked up at once.
+const POOL: usize = 4;
+
+impl Served {
+    pub(super) fn new(db: PathBuf) -> Arc<Self> {
+        Arc::new(Self { db, state: RwLock::default(), pool: Mutex::default() })
+    }
+
+    /// Takes over who belongs to the mesh and which folders are open.
+    pub(super) fn update(&self, engine: &Engine, folders: &Folders) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.devices = engine.registry.view().devices.keys().copied().collect();
+        state.spaces = engine
+            .open_spaces_list()
+            .filter_map(|s| Some((s.id(), (s.number(), folders.disk(s.number())?))))
+            .collect();
+        state.inbox = Some(Inbox(folders.inbox()));
+    }
+
+    fn read<R>(&self, f: impl FnOnce(&Connection) -> Result<R, crate::db::DbError>) -> Result<R, SourceError> {
+        let wrap = |e: crate::db::DbError| SourceError(Box::new(e));
+        let idle = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => Db::reader(&self.db).map_err(wrap)?,
+        };
+        let result = f(&conn).map_err(wrap);
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < POOL {
+            pool.push(conn);
+        }
+        result
+    }
+}
+
+impl Source for Served {
+    fn allowed(&self, peer: &DeviceId, space: &SpaceId) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.devices.contains(peer) && state.spaces.contains_key(space)
+    }
+
+    fn locate(&self, space: &SpaceId, hash: &ContentHash) -> Result<Vec<Located>, SourceError> {
+        let found = self.state.read().unwrap_or_else(PoisonError::into_inner).spaces.get(space).cloned();
+        let Some((n, disk)) = found else { return Ok(Vec::new()) };
+        self.read(|conn| {
+            let mut out = Vec::new();
+            for b in base::holding(conn, n, hash, 4)? {
+                let Some(path) = base::path(conn, n, &b.row.id)? else { continue };
+                let chunks = base::chunks(conn, n, hash)?.map(Arc::new);
+                out.push(Located { disk: disk.clone(), path, stat: b.row.stat, size: b.row.stat.size, chunks });
+            }
+            Ok(out)
+        })
+    }
+
+    fn superseded(&self, space: &SpaceId, _: &ContentHash, path: &RelPath) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((n, _)), Some(inbox)) = (state.spaces.get(space), &state.inbox) {
+            inbox.put(Event::Superseded { space: *n, path: path.clone() });
+        }
+    }
+}
