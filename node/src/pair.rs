@@ -258,8 +258,15 @@ async fn converse(
                         },
                     )
                     .await;
-                    if !accept.await.unwrap_or(false) {
-                        return Err(JoinError::Declined);
+                    // A sponsor that ends it now has not enrolled anybody.
+                    tokio::select! {
+                        biased;
+                        answer = accept => {
+                            if !answer.unwrap_or(false) {
+                                return Err(JoinError::Declined);
+                            }
+                        }
+                        _ = io.recv(MAX_MESSAGE) => return Err(JoinError::Refused { words_shown }),
                     }
                     return Ok(Joined {
                         enrollment,

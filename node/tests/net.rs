@@ -377,6 +377,25 @@ async fn another_mesh_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_device_is_told_of() {
+    let (mut laptop, nas, copy) = (
+        Node::start(1, None).await,
+        Node::start(2, None).await,
+        Node::start(2, None).await,
+    );
+    laptop.net.set_peers(vec![nas.peer()]);
+    nas.net.set_peers(vec![laptop.peer_at()]);
+    let (first, ..) = laptop.connected(&nas).await;
+    copy.net.set_peers(vec![laptop.peer_at()]);
+    assert_eq!(laptop.lost(&nas).await, Loss::Restarted);
+    assert_ne!(laptop.connected(&nas).await.0, first);
+    // The first one is no restart's victim: it comes back.
+    laptop
+        .trouble(|t| matches!(t, NetTrouble::TwoInstances { .. }))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_device_is_cut_off_within_two_seconds() {
     let (_temp, run) = run_dir();
     let (mut laptop, mut nas) = pair_of_nodes(&run).await;

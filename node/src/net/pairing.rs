@@ -224,6 +224,7 @@ impl DialPair {
         let opts = DialOpts::peer_id(self.sponsor)
             .addresses(vec![to_multi(address)])
             .condition(PeerCondition::Always)
+            .allocate_new_port()
             .build();
         let id = opts.connection_id();
         match self.swarm.dial(opts) {

@@ -5,6 +5,7 @@
 //! used up the window is dead, and with it the ticket; nothing revives it. Counter and ticket live in this one value, so two joiners
 //! cannot both win.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::net::PairStream;
 pub const ATTEMPTS: u8 = 5;
 /// How long a window is open.
 pub const WINDOW_TIME: Duration = Duration::from_secs(300);
+/// Ended streams remembered: at most four strangers are connected, each with one.
+const ENDED_MAX: usize = 16;
 /// How long a message may take that needs no person.
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
@@ -124,6 +127,8 @@ pub struct SponsorSession {
     until: Instant,
     attempts: u8,
     current: Option<Attempt>,
+    /// Streams that were ended: what is still on its way from them is no new attempt.
+    ended: VecDeque<PairStream>,
 }
 
 #[derive(Debug)]
@@ -154,6 +159,7 @@ impl SponsorSession {
             until: now + WINDOW_TIME,
             attempts: 0,
             current: None,
+            ended: VecDeque::new(),
         }
     }
 
@@ -186,18 +192,17 @@ impl SponsorSession {
         bytes: &[u8],
     ) -> Vec<SponsorEffect> {
         let mut effects = self.handle_time(now);
-        let Some(window) = &self.window else {
-            effects.push(SponsorEffect::Close { stream });
-            return effects;
-        };
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|attempt| attempt.stream != stream)
-        {
-            effects.push(SponsorEffect::Close { stream });
+        if self.ended.contains(&stream) {
             return effects;
         }
+        let busy = self
+            .current
+            .as_ref()
+            .is_some_and(|attempt| attempt.stream != stream);
+        let Some(window) = self.window.as_ref().filter(|_| !busy) else {
+            effects.push(self.dismiss(stream));
+            return effects;
+        };
         let (keys, trust, attempts) = (&self.keys, self.trust_code, &mut self.attempts);
         let attempt = self.current.get_or_insert_with(|| {
             *attempts += 1;
@@ -326,7 +331,7 @@ impl SponsorSession {
         }
         if done {
             self.current = None;
-            effects.push(SponsorEffect::Close { stream });
+            effects.push(self.dismiss(stream));
             effects.extend(self.end(WindowEnd::Used));
         }
         effects
@@ -344,9 +349,7 @@ impl SponsorSession {
             ATTEMPTS - self.attempts
         };
         let mut effects = vec![
-            SponsorEffect::Close {
-                stream: attempt.stream,
-            },
+            self.dismiss(attempt.stream),
             SponsorEffect::Failed {
                 why,
                 attempts_left,
@@ -357,6 +360,14 @@ impl SponsorSession {
             effects.extend(self.end(WindowEnd::Attempts));
         }
         effects
+    }
+
+    fn dismiss(&mut self, stream: PairStream) -> SponsorEffect {
+        self.ended.push_back(stream);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
+        SponsorEffect::Close { stream }
     }
 
     fn end(&mut self, end: WindowEnd) -> Vec<SponsorEffect> {

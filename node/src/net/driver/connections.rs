@@ -25,6 +25,8 @@ use crate::net::{ContentStream, Loss, NetEvent, NetTrouble, OpenError, PairStrea
 
 /// Content streams told to the engine and not yet heard of; more are reset.
 const CONTENT_WAITING: usize = 128;
+/// Content streams kept for a peer whose Hello is about to be over.
+const EARLY_MAX: usize = 8;
 
 /// A connection that is up.
 pub(super) struct Connection {
@@ -35,6 +37,8 @@ pub(super) struct Connection {
     /// Where the control stream goes once the peer opens it.
     control: Option<oneshot::Sender<Result<Stream, OpenError>>>,
     pairing: Option<PairStream>,
+    /// Content streams of a peer that finished Hello a moment before us.
+    early: Vec<Stream>,
 }
 
 impl Driver {
@@ -120,6 +124,7 @@ impl Driver {
             dialer,
             control: None,
             pairing: None,
+            early: Vec::new(),
         };
         match (role, device) {
             _ if rivals => {
@@ -222,16 +227,14 @@ impl Driver {
             }
         } else if protocol == CONTENT {
             let Some(device) = device else { return };
-            let connected = self
+            let current = self
                 .devices
                 .get(&device)
-                .is_some_and(|device| device.link.current().is_some());
-            if connected && self.out.len() < CONTENT_WAITING {
-                let tally = self.shared.ledger.tally(device, Protocol::Content);
-                self.say(NetEvent::Content {
-                    device,
-                    stream: ContentStream { stream, tally },
-                });
+                .and_then(|device| device.link.current());
+            if current.is_some() && self.out.len() < CONTENT_WAITING {
+                self.say_content(device, stream);
+            } else if current.is_none() && connection.early.len() < EARLY_MAX {
+                connection.early.push(stream);
             }
         } else if protocol == PAIR
             && connection.pairing.is_none()
@@ -420,7 +423,7 @@ impl Driver {
             }
         } else {
             if let Some(device) = self.devices.get_mut(&device) {
-                device.outbox = Outbox::default().into();
+                device.outbox = Arc::default();
             }
             NetEvent::Connected {
                 device,
@@ -433,6 +436,19 @@ impl Driver {
             event,
             adopt: Some(id),
         });
+        let early = self
+            .connections
+            .get_mut(&id)
+            .map(|connection| std::mem::take(&mut connection.early));
+        for stream in early.unwrap_or_default() {
+            self.say_content(device, stream);
+        }
+    }
+
+    fn say_content(&mut self, device: DeviceId, stream: Stream) {
+        let tally = self.shared.ledger.tally(device, Protocol::Content);
+        let stream = ContentStream { stream, tally };
+        self.say(NetEvent::Content { device, stream });
     }
 
     /// The engine is being told: messages may be queued. Returns: what the session is to be told then.

@@ -24,20 +24,19 @@ impl Driver {
             .collect();
         self.finder.seek(!missing.is_empty());
         for id in &missing {
-            let due = self
+            if self
                 .devices
                 .get(id)
-                .is_some_and(|device| device.dials.is_empty() && device.backoff.next() <= now);
-            if due {
+                .is_some_and(|device| device.backoff.next() <= now)
+            {
                 self.dial(*id);
             }
         }
-        let waiting = |id: &DeviceId| {
-            let device = self.devices.get(id)?;
-            let somewhere = !self.places(id).is_empty();
-            (device.dials.is_empty() && somewhere).then(|| device.backoff.next())
-        };
-        missing.iter().filter_map(waiting).min()
+        missing
+            .iter()
+            .filter(|id| !self.places(id).is_empty())
+            .filter_map(|id| Some(self.devices.get(id)?.backoff.next()))
+            .min()
     }
 
     /// Whether there is a connection, proven or on its way to be.
@@ -57,7 +56,8 @@ impl Driver {
         )
     }
 
-    /// One dial for each address: a dial with several ends at the first that answers, even if the wrong device does.
+    /// One dial for each address: a dial with several ends at the first that answers, even if the wrong device does. From a new
+    /// port, since two devices that dial each other from their listening ports can meet in one half-made connection.
     fn dial(&mut self, id: DeviceId) {
         let places = self.places(&id);
         if places.is_empty() {
@@ -67,10 +67,12 @@ impl Driver {
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        for place in places {
+        let tried: Vec<_> = device.dials.values().copied().collect();
+        for place in places.into_iter().filter(|place| !tried.contains(place)) {
             let opts = DialOpts::peer_id(device.peer)
                 .addresses(vec![to_multi(place)])
                 .condition(PeerCondition::Always)
+                .allocate_new_port()
                 .build();
             let connection = opts.connection_id();
             if self.swarm.dial(opts).is_ok() {

@@ -369,9 +369,11 @@ async fn listen(
                 address.port()
             },
         );
-        let mut result = listen_on(swarm, shared_port, shared).await;
+        // Only the first is waited for: a kind of address this machine has none of never says where it listens.
+        let first = port == 0;
+        let mut result = listen_on(swarm, shared_port, first, shared).await;
         if result.is_err() && shared_port != address {
-            result = listen_on(swarm, address, shared).await;
+            result = listen_on(swarm, address, first, shared).await;
         }
         match result {
             Ok(got) if port == 0 => port = got,
@@ -394,11 +396,15 @@ async fn listen(
 async fn listen_on(
     swarm: &mut Swarm<Mesh>,
     address: SocketAddr,
+    wait: bool,
     shared: &Shared,
 ) -> io::Result<u16> {
     let listener = swarm
         .listen_on(to_multi(address))
         .map_err(io::Error::other)?;
+    if !wait {
+        return Ok(address.port());
+    }
     let until = async {
         loop {
             match swarm.select_next_some().await {
