@@ -9,6 +9,7 @@
 //! durable one by one, in any order in which a later one does not need an earlier one; the content
 //! of a file that was not synced is old, empty, a part or new, whatever its name does.
 
+mod sim;
 mod state;
 mod user;
 
@@ -537,5 +538,9 @@ impl Disk for MemDisk {
 
     fn now_ns(&self) -> i64 {
         self.lock().clock
+    }
+
+    fn readers(&self) -> usize {
+        1
     }
 }

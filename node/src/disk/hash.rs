@@ -6,7 +6,6 @@
 //! is *racy* (git's rule) and hashed again by the next scan.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -104,7 +103,7 @@ pub fn hash_file(
     hash_one(disk, path, secret, true)
 }
 
-/// Hashes many files at once, on as many threads as there are processors.
+/// Hashes many files at once, on as many threads as the disk allows.
 ///
 /// Memory: at most 4 MiB a thread. The results come in the order of the paths.
 pub fn hash_files(
@@ -112,9 +111,7 @@ pub fn hash_files(
     paths: &[RelPath],
     secret: &SpaceSecret,
 ) -> Vec<Result<Hashed, HashError>> {
-    let workers = thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(paths.len());
+    let workers = disk.readers().min(paths.len());
     if workers <= 1 {
         return paths
             .iter()

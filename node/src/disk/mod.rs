@@ -214,6 +214,10 @@ pub trait Disk: Send + Sync {
     fn free_bytes(&self) -> io::Result<u64>;
     /// The time in ns since 1970 that new files get; the racy rule compares with it.
     fn now_ns(&self) -> i64;
+    /// Threads that may read from it at once. With one, what is read comes in the same order each time.
+    fn readers(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    }
 }
 
 /// [`Disk::copy_range`] through a buffer.

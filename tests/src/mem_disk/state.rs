@@ -49,7 +49,7 @@ impl NameOp {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     live: BTreeMap<u64, Inode>,
     durable: BTreeMap<u64, Inode>,

@@ -208,7 +208,8 @@ fn what_changed_is_not_replaced() {
 /// step was over by then; nothing is lost and nothing stays where nobody looks.
 #[test]
 fn a_save_that_slips_in_is_never_lost() {
-    let saves: [(&str, fn(&MemDisk)); 4] = [
+    type Save = fn(&MemDisk);
+    let saves: [(&str, Save); 4] = [
         ("safe-save", |disk| disk.user_save("f", "saved")),
         ("in place", |disk| disk.user_write("f", "saved")),
         ("deleted and made again", |disk| {

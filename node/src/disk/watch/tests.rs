@@ -45,7 +45,7 @@ impl Watched {
             let left = until.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
                 Ok(Notice::Dirs(dirs)) => {
-                    seen.extend(dirs.iter().map(|dir: &RelPath| dir.as_str().to_owned()))
+                    seen.extend(dirs.iter().map(|dir: &RelPath| dir.as_str().to_owned()));
                 }
                 Ok(Notice::Everything(reason)) => panic!("{reason}"),
                 Err(_) => panic!("only {seen:?} of {dirs:?}"),
