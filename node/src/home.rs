@@ -136,7 +136,7 @@ impl From<HomeError> for CommandError {
 }
 
 /// An error's message followed by those of its sources.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

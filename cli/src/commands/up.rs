@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use ownmesh_node::api::Api;
+use ownmesh_node::node::{Handle, Node, Options};
 use ownmesh_node::command::{CommandError, ErrorReply};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
@@ -123,8 +124,15 @@ async fn serve(context: &Context, args: &Args) -> Result<End> {
     Ok(End::Done)
 }
 
-async fn start_node(_context: &Context, _args: &Args) -> Result<ownmesh_node::api::seam::Handle> {
-    Ok(ownmesh_node::api::seam::Handle::start())
+async fn start_node(context: &Context, args: &Args) -> Result<Handle> {
+    let options = Options {
+        listen: args.listen.into_iter().collect(),
+        mdns: std::env::var_os("MESH_NO_MDNS").is_none(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Node::start(&context.home, options)
+        .await
+        .map_err(|error| CommandError::failed(ownmesh_node::home::with_sources(&error)))
 }
 
 /// Tells the process that started this one.

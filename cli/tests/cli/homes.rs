@@ -276,3 +276,46 @@ fn the_service_unit_names_this_home() {
     assert!(!std::path::Path::new(&unit).exists());
     assert_eq!(laptop.mesh(&["service", "remove"]).code, 6);
 }
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_home_that_can_be_made_or_is_made() {
+    let world = World::new();
+    let mut made = 0;
+    for moment in 0..40 {
+        let laptop = world.device(&format!("laptop-{moment}"));
+        let args = [
+            "--json",
+            "init",
+            "--name",
+            "laptop",
+            "--no-password",
+            "--yes",
+        ];
+        let mut child = laptop
+            .command(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The moments are the point here: a millisecond apart, they fall into every part of the making.
+        std::thread::sleep(std::time::Duration::from_millis(moment));
+        let _ = child.kill();
+        let _ = child.wait();
+        let again = laptop.mesh(&args);
+        let complete = again.code == 4
+            && again.error()["message"]
+                .as_str()
+                .unwrap()
+                .contains("has a mesh already");
+        assert!(
+            again.code == 0 || complete,
+            "after {moment} ms: {}",
+            again.stdout
+        );
+        made += usize::from(complete);
+        assert_eq!(laptop.json(&["status"])["device"]["name"], "laptop");
+        laptop.json(&["down"]);
+    }
+    assert!(made < 40, "no kill came in time");
+}

@@ -66,6 +66,8 @@ pub struct Db {
     conn: Connection,
     path: Option<PathBuf>,
     durable_commits: u64,
+    /// Images since the last durable commit, if somebody wants them ([`Db::record`]).
+    images: Option<Vec<Vec<u8>>>,
 }
 
 /// Makes the database of a new home at `path`, flushed to the disk when this returns.
@@ -105,7 +107,7 @@ impl Db {
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "wal_autocheckpoint", 2_000)?;
         schema::upgrade(&mut conn)?;
-        Ok(Self { conn, path, durable_commits: 0 })
+        Ok(Self { conn, path, durable_commits: 0, images: None })
     }
 
     /// Puts a new mesh into an empty database.
@@ -141,6 +143,10 @@ impl Db {
             .map_err(DbError::from)?;
         let done = work(&tx)?;
         tx.commit().map_err(DbError::from)?;
+        if self.images.is_some() {
+            let image = self.image()?;
+            self.images.get_or_insert_default().push(image);
+        }
         Ok(done)
     }
 
@@ -158,7 +164,25 @@ impl Db {
         });
         self.conn.pragma_update(None, "synchronous", "NORMAL").map_err(DbError::from)?;
         self.durable_commits += u64::from(done.is_ok());
+        if let Some(images) = self.images.as_mut().filter(|_| done.is_ok()) {
+            images.drain(..images.len().saturating_sub(1));
+        }
         done
+    }
+
+    /// From now on keeps an image of every commit that a loss of power could take away, and of the
+    /// durable one before them: for the simulator.
+    ///
+    /// # Errors
+    /// Fails if SQLite does.
+    pub fn record(&mut self) -> Result<(), DbError> {
+        self.images = Some(vec![self.image()?]);
+        Ok(())
+    }
+
+    /// What a loss of power can leave, oldest first; empty if nothing was recorded.
+    pub fn recorded(&mut self) -> Vec<Vec<u8>> {
+        self.images.take().unwrap_or_default()
     }
 
     /// How many durable commits were made through this handle: the simulator takes its power-loss

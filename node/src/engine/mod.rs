@@ -465,6 +465,20 @@ impl Engine {
         &self.db
     }
 
+    /// Starts to keep what a loss of power could leave of the database; see [`Db::record`].
+    ///
+    /// # Errors
+    /// Fails if the database cannot be read.
+    pub fn record(&mut self) -> Result<(), DbError> {
+        self.db.record()
+    }
+
+    /// Stops, and gives the database back as it was last committed.
+    #[must_use]
+    pub fn into_db(self) -> Db {
+        self.db
+    }
+
     /// The spaces in service.
     pub fn open_spaces_list(&self) -> impl Iterator<Item = &Space> {
         self.spaces.values()

@@ -79,8 +79,13 @@ pub(super) fn sides(
     device_name: &dyn Fn(&DeviceId) -> String,
 ) -> Result<Sides, DbError> {
     let row = items::get(tx, space, id)?.unwrap_or_default();
-    let mut base: Vec<Base> = base::get(tx, space, id)?.into_iter().filter(|b| b.row.copy_of.is_none()).collect();
-    base.extend(base::copies(tx, space, id)?);
+    // The file of a conflict copy that has become an item of its own is that item's, from then on.
+    let mut base: Vec<Base> = base::get(tx, space, id)?.into_iter().filter(|b| b.row.copy_of.is_none() || row.spot.alive).collect();
+    for copy in base::copies(tx, space, id)? {
+        if !items::place(tx, space, &copy.row.id)?.is_some_and(|s| s.alive) {
+            base.push(copy);
+        }
+    }
     let state = ItemState::from_registers(&row.doc.regs);
     let mut out = Sides { wanted: Vec::new(), base, changes: row.doc.changes, acts: Vec::new(), known: state.is_some() };
     let Some(state) = state else { return Ok(out) };
