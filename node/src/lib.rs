@@ -3,12 +3,12 @@
 pub mod api;
 pub mod command;
 pub mod content;
+pub mod db;
 pub mod disk;
+pub mod engine;
 pub mod home;
+pub mod net;
+pub mod node;
+pub mod pair;
 pub mod service;
 pub mod status;
-pub mod net;
-pub mod pair;
-pub mod db;
-pub mod engine;
-pub mod node;

@@ -33,7 +33,9 @@ use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
 use crate::engine::{Effect, Engine, Event, Identity, Notice, Now, StartError};
 use crate::home::{Home, HomeError};
-use crate::net::{Discovery, Net, NetConfig, NetError, NetEvent, NetHandle, Peer, Route, SendError};
+use crate::net::{
+    Discovery, Net, NetConfig, NetError, NetEvent, NetHandle, Peer, Route, SendError,
+};
 use crate::pair::SponsorEffect;
 
 /// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
@@ -121,7 +123,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static) -> Result<R, Stopped> {
+    pub async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
         let (done, answer) = oneshot::channel();
         let call: Call = Box::new(move |engine, now| drop(done.send(f(engine, now))));
         let inbox = self.inbox.clone();
@@ -166,11 +171,17 @@ impl Node {
     pub async fn start(home: &Home, options: Options) -> Result<Handle, NodeError> {
         let keys = Arc::new(DeviceKeys::from_seed(&home.load_seed()?));
         let db = Db::open(&home.db_path())?;
-        let keyslots = home.keyslots()?.iter().map(|slot| slot.to_bytes().to_vec()).collect();
+        let keyslots = home
+            .keyslots()?
+            .iter()
+            .map(|slot| slot.to_bytes().to_vec())
+            .collect();
         let origin = Instant::now();
         let mesh_secret = marks::get(db.read(), "mesh_secret")?;
-        let port = marks::get(db.read(), "port")?.and_then(|p| Some(u16::from_be_bytes(p.try_into().ok()?)));
-        let mut rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(|_| std::io::Error::other("no randomness"))?;
+        let port = marks::get(db.read(), "port")?
+            .and_then(|p| Some(u16::from_be_bytes(p.try_into().ok()?)));
+        let mut rng = StdRng::try_from_rng(&mut rand::rngs::SysRng)
+            .map_err(|_| std::io::Error::other("no randomness"))?;
         let instance = rand::Rng::next_u64(&mut rng);
         let hints: Arc<parking::Hints> = Arc::default();
         let identity = Identity {
@@ -186,7 +197,9 @@ impl Node {
         };
         let clock = Clock { origin };
         let mut engine = Engine::start(db, identity, Box::new(rng), clock.now())?;
-        let mesh = mesh_secret.and_then(|b| <[u8; 32]>::try_from(b).ok()).map(ownmesh_crypto::MeshSecret::from_bytes);
+        let mesh = mesh_secret
+            .and_then(|b| <[u8; 32]>::try_from(b).ok())
+            .map(ownmesh_crypto::MeshSecret::from_bytes);
         let config = |listen: Vec<SocketAddr>| NetConfig {
             transport_secret: *keys.transport_secret().expose(),
             keys: keys.clone(),
@@ -202,11 +215,17 @@ impl Node {
         hints.set(net.clone());
         let used = net.addresses().first().map(SocketAddr::port);
         if let Some(used) = used.filter(|used| Some(*used) != port) {
-            engine.db.write(|tx| marks::put(tx, "port", &used.to_be_bytes()))?;
+            engine
+                .db
+                .write(|tx| marks::put(tx, "port", &used.to_be_bytes()))?;
         }
         let (inbox, queue) = sync_channel(QUEUE);
         let (notices, _) = broadcast::channel(NOTICES);
-        let handle = Handle { inbox: inbox.clone(), notices: notices.clone(), net: net.clone() };
+        let handle = Handle {
+            inbox: inbox.clone(),
+            notices: notices.clone(),
+            net: net.clone(),
+        };
         feed_net(inbox.clone(), net_events)?;
         let runner = Runner {
             clock,
@@ -219,7 +238,9 @@ impl Node {
             runtime: tokio::runtime::Handle::current(),
             protected: vec![home.root().to_owned()],
         };
-        std::thread::Builder::new().name("engine".into()).spawn(move || runner.run(engine, &queue))?;
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || runner.run(engine, &queue))?;
         Ok(handle)
     }
 }
@@ -264,14 +285,19 @@ async fn start_net(
     Net::start(config(NetConfig::everywhere())).await
 }
 
-fn feed_net(inbox: SyncSender<Input>, mut events: tokio::sync::mpsc::Receiver<NetEvent>) -> Result<(), NodeError> {
-    std::thread::Builder::new().name("net-events".into()).spawn(move || {
-        while let Some(event) = events.blocking_recv() {
-            if inbox.send(Input::Net(event)).is_err() {
-                break;
+fn feed_net(
+    inbox: SyncSender<Input>,
+    mut events: tokio::sync::mpsc::Receiver<NetEvent>,
+) -> Result<(), NodeError> {
+    std::thread::Builder::new()
+        .name("net-events".into())
+        .spawn(move || {
+            while let Some(event) = events.blocking_recv() {
+                if inbox.send(Input::Net(event)).is_err() {
+                    break;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
@@ -284,7 +310,9 @@ struct Clock {
 impl Clock {
     fn now(self) -> Now {
         let mono = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
         Now { mono, wall }
     }
 }
@@ -311,7 +339,9 @@ impl Runner {
         loop {
             let input = match engine.deadline() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => queue.recv_timeout(Duration::from_millis(at.saturating_sub(self.clock.now().mono))),
+                Some(at) => queue.recv_timeout(Duration::from_millis(
+                    at.saturating_sub(self.clock.now().mono),
+                )),
             };
             let now = self.clock.now();
             let result = match input {
@@ -335,7 +365,10 @@ impl Runner {
                 // message is lost, because peers send what was not acknowledged once more.
                 tracing::error!(%error, "the database failed");
                 let message = format!("the database could not be written: {error}");
-                drop(self.notices.send(Notice::Trouble { kind: "database".into(), message }));
+                drop(self.notices.send(Notice::Trouble {
+                    kind: "database".into(),
+                    message,
+                }));
                 std::thread::sleep(Duration::from_millis(500));
             }
             self.perform(&mut engine);
@@ -344,16 +377,35 @@ impl Runner {
 
     fn net_event(&mut self, engine: &mut Engine, now: Now, event: NetEvent) -> Result<(), DbError> {
         match event {
-            NetEvent::Connected { device, instance, route, address } => {
+            NetEvent::Connected {
+                device,
+                instance,
+                route,
+                address,
+            } => {
                 self.unsent.remove(&device);
-                engine.handle(now, Event::PeerUp { device, instance, route: route_name(route), address: Some(address.to_string()) })
+                engine.handle(
+                    now,
+                    Event::PeerUp {
+                        device,
+                        instance,
+                        route: route_name(route),
+                        address: Some(address.to_string()),
+                    },
+                )
             }
-            NetEvent::Moved { device, route, address } => engine.peer_moved(&device, route_name(route), &address.to_string()),
+            NetEvent::Moved {
+                device,
+                route,
+                address,
+            } => engine.peer_moved(&device, route_name(route), &address.to_string()),
             NetEvent::Disconnected { device, .. } => {
                 self.unsent.remove(&device);
                 engine.handle(now, Event::PeerDown { device })
             }
-            NetEvent::Message { device, bytes } => engine.handle(now, Event::Message { device, bytes }),
+            NetEvent::Message { device, bytes } => {
+                engine.handle(now, Event::Message { device, bytes })
+            }
             NetEvent::Writable { device } => {
                 self.flush(device);
                 Ok(())
@@ -367,7 +419,11 @@ impl Runner {
                 });
                 Ok(())
             }
-            NetEvent::PairFrame { stream, remote_transport_pub, bytes } => {
+            NetEvent::PairFrame {
+                stream,
+                remote_transport_pub,
+                bytes,
+            } => {
                 engine.pair_frame(now, stream, remote_transport_pub, &bytes);
                 Ok(())
             }
@@ -389,7 +445,9 @@ impl Runner {
     }
 
     fn flush(&mut self, device: DeviceId) {
-        let Some(waiting) = self.unsent.get_mut(&device) else { return };
+        let Some(waiting) = self.unsent.get_mut(&device) else {
+            return;
+        };
         while let Some(bytes) = waiting.pop_front() {
             match self.net.send(device, bytes.clone()) {
                 Ok(()) => {}
@@ -430,7 +488,12 @@ impl Runner {
                 self.folders.close(space);
                 self.served.update(engine, &self.folders);
             }
-            Effect::Scan { space, job, guard, scope } => {
+            Effect::Scan {
+                space,
+                job,
+                guard,
+                scope,
+            } => {
                 if self.folders.is_shut(space) {
                     if let Some(path) = engine.space_path(space) {
                         self.folders.open(engine, space, &path, self.clock.now());
@@ -441,8 +504,21 @@ impl Runner {
             }
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
             Effect::Perform { space, job, steps } => self.folders.perform(space, job, steps),
-            Effect::Fetch { space, job, device, wants } => {
-                self.folders.fetch(engine, &self.runtime, self.net.clone(), space, job, device, wants);
+            Effect::Fetch {
+                space,
+                job,
+                device,
+                wants,
+            } => {
+                self.folders.fetch(
+                    engine,
+                    &self.runtime,
+                    self.net.clone(),
+                    space,
+                    job,
+                    device,
+                    wants,
+                );
             }
             Effect::Notice(notice) => drop(self.notices.send(notice)),
             Effect::OpenWindow { name } => self.net.open_window(name),
@@ -455,7 +531,11 @@ impl Runner {
             Effect::Pair(SponsorEffect::Close { stream }) => self.net.pair_close(stream),
             Effect::Pair(_) => {}
             Effect::Add { request, done } => {
-                let handle = Handle { inbox: self.folders.inbox(), notices: self.notices.clone(), net: self.net.clone() };
+                let handle = Handle {
+                    inbox: self.folders.inbox(),
+                    notices: self.notices.clone(),
+                    net: self.net.clone(),
+                };
                 let protected = self.protected.clone();
                 self.runtime.spawn(async move {
                     let result = adding::add(&handle, request, protected).await;
@@ -467,10 +547,20 @@ impl Runner {
 
     fn set_peers(&self, engine: &Engine) {
         let own = engine.device();
-        let peers = engine.registry.view().devices.iter().filter(|(id, _)| **id != own).map(|(id, entry)| {
-            let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
-            Peer { device: *id, public: entry.public.clone(), addresses: known.iter().filter_map(|a| a.parse().ok()).collect() }
-        });
+        let peers = engine
+            .registry
+            .view()
+            .devices
+            .iter()
+            .filter(|(id, _)| **id != own)
+            .map(|(id, entry)| {
+                let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
+                Peer {
+                    device: *id,
+                    public: entry.public.clone(),
+                    addresses: known.iter().filter_map(|a| a.parse().ok()).collect(),
+                }
+            });
         self.net.set_peers(peers.collect());
         self.served.update(engine, &self.folders);
     }

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use ownmesh_node::api::Api;
-use ownmesh_node::node::{Handle, Node, Options};
 use ownmesh_node::command::{CommandError, ErrorReply};
+use ownmesh_node::node::{Handle, Node, Options};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
 use tracing_subscriber::EnvFilter;

@@ -48,7 +48,9 @@ fn base(row: &Row<'_>) -> Result<Base, DbError> {
             parent: id(&row.get::<_, Vec<u8>>("parent")?, "item id")?,
             name: row.get("name")?,
             kind: column_kind(row.get("kind")?)?,
-            content: content.map(|c| Content::decode(&c).ok_or(DbError::Damaged("content column"))).transpose()?,
+            content: content
+                .map(|c| Content::decode(&c).ok_or(DbError::Damaged("content column")))
+                .transpose()?,
             seen: minicbor::decode::<Seen>(&seen).map_err(|_| DbError::Damaged("seen column"))?,
             mode: row.get("mode")?,
             mtime,
@@ -81,14 +83,24 @@ fn rows(conn: &Connection, sql: &str, args: &[&dyn rusqlite::ToSql]) -> Result<V
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn get(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<Base>, DbError> {
-    Ok(rows(conn, "SELECT * FROM base WHERE space = ?1 AND id = ?2", &[&space, item.as_bytes()])?.pop())
+    Ok(rows(
+        conn,
+        "SELECT * FROM base WHERE space = ?1 AND id = ?2",
+        &[&space, item.as_bytes()],
+    )?
+    .pop())
 }
 
 /// What stands in a directory under a name.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn at(conn: &Connection, space: i64, dir: &ItemId, name: &str) -> Result<Option<Base>, DbError> {
+pub fn at(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+) -> Result<Option<Base>, DbError> {
     Ok(rows(
         conn,
         "SELECT * FROM base WHERE space = ?1 AND parent = ?2 AND name = ?3",
@@ -102,18 +114,31 @@ pub fn at(conn: &Connection, space: i64, dir: &ItemId, name: &str) -> Result<Opt
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn copies(conn: &Connection, space: i64, main: &ItemId) -> Result<Vec<Base>, DbError> {
-    rows(conn, "SELECT * FROM base WHERE space = ?1 AND main = ?2 ORDER BY id", &[&space, main.as_bytes()])
+    rows(
+        conn,
+        "SELECT * FROM base WHERE space = ?1 AND main = ?2 ORDER BY id",
+        &[&space, main.as_bytes()],
+    )
 }
 
 /// Rows whose file holds this content.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn holding(conn: &Connection, space: i64, hash: &ContentHash, limit: usize) -> Result<Vec<Base>, DbError> {
+pub fn holding(
+    conn: &Connection,
+    space: i64,
+    hash: &ContentHash,
+    limit: usize,
+) -> Result<Vec<Base>, DbError> {
     rows(
         conn,
         "SELECT * FROM base WHERE space = ?1 AND hash = ?2 LIMIT ?3",
-        &[&space, hash.as_bytes(), &i64::try_from(limit).unwrap_or(i64::MAX)],
+        &[
+            &space,
+            hash.as_bytes(),
+            &i64::try_from(limit).unwrap_or(i64::MAX),
+        ],
     )
 }
 
@@ -186,7 +211,8 @@ pub fn put(conn: &Connection, space: i64, b: &Base) -> Result<(), DbError> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn remove(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM base WHERE space = ?1 AND id = ?2")?.execute(params![space, item.as_bytes()])?;
+    conn.prepare_cached("DELETE FROM base WHERE space = ?1 AND id = ?2")?
+        .execute(params![space, item.as_bytes()])?;
     Ok(())
 }
 
@@ -197,17 +223,24 @@ pub fn remove(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbErro
 pub fn path(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<RelPath>, DbError> {
     let mut names = Vec::new();
     let mut at = *item;
-    let mut query = conn.prepare_cached("SELECT parent, name FROM base WHERE space = ?1 AND id = ?2")?;
+    let mut query =
+        conn.prepare_cached("SELECT parent, name FROM base WHERE space = ?1 AND id = ?2")?;
     // Directory trees on disk are finite; the bound only stops a damaged table.
     for _ in 0..4_096 {
         if at == ItemId::ROOT {
             names.reverse();
-            return RelPath::parse(&names.join("/")).map(Some).map_err(|_| DbError::Damaged("name column"));
+            return RelPath::parse(&names.join("/"))
+                .map(Some)
+                .map_err(|_| DbError::Damaged("name column"));
         }
         let found: Option<(Vec<u8>, String)> = query
-            .query_row(params![space, at.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![space, at.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        let Some((parent, name)) = found else { return Ok(None) };
+        let Some((parent, name)) = found else {
+            return Ok(None);
+        };
         names.push(name);
         at = id(&parent, "item id")?;
     }
@@ -225,11 +258,15 @@ pub struct Reader<'a> {
 
 impl BaseReader for Reader<'_> {
     fn children(&self, dir: &ItemId) -> Result<Vec<BaseRow>, BaseError> {
-        Ok(rows(self.conn, "SELECT * FROM base WHERE space = ?1 AND parent = ?2", &[&self.space, dir.as_bytes()])
-            .map_err(BaseError::new)?
-            .into_iter()
-            .map(|b| b.row)
-            .collect())
+        Ok(rows(
+            self.conn,
+            "SELECT * FROM base WHERE space = ?1 AND parent = ?2",
+            &[&self.space, dir.as_bytes()],
+        )
+        .map_err(BaseError::new)?
+        .into_iter()
+        .map(|b| b.row)
+        .collect())
     }
 
     fn by_inode(&self, dev: u64, ino: u64) -> Result<Option<BaseRow>, BaseError> {
@@ -244,7 +281,9 @@ impl BaseReader for Reader<'_> {
     }
 
     fn get(&self, item: &ItemId) -> Result<Option<BaseRow>, BaseError> {
-        Ok(get(self.conn, self.space, item).map_err(BaseError::new)?.map(|b| b.row))
+        Ok(get(self.conn, self.space, item)
+            .map_err(BaseError::new)?
+            .map(|b| b.row))
     }
 
     fn path_of(&self, item: &ItemId) -> Result<Option<RelPath>, BaseError> {
@@ -256,7 +295,12 @@ impl BaseReader for Reader<'_> {
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_chunks(conn: &Connection, space: i64, hash: &ContentHash, chunks: &[Chunk]) -> Result<(), DbError> {
+pub fn put_chunks(
+    conn: &Connection,
+    space: i64,
+    hash: &ContentHash,
+    chunks: &[Chunk],
+) -> Result<(), DbError> {
     if chunks.is_empty() {
         return Ok(());
     }
@@ -266,7 +310,13 @@ pub fn put_chunks(conn: &Connection, space: i64, hash: &ContentHash, chunks: &[C
     for chunk in chunks {
         list.extend_from_slice(chunk.id.as_bytes());
         list.extend_from_slice(&chunk.len.to_be_bytes());
-        put.execute(params![space, chunk.id.as_bytes(), hash.as_bytes(), offset, chunk.len])?;
+        put.execute(params![
+            space,
+            chunk.id.as_bytes(),
+            hash.as_bytes(),
+            offset,
+            chunk.len
+        ])?;
         offset += i64::from(chunk.len);
     }
     conn.prepare_cached("INSERT OR REPLACE INTO content VALUES(?1, ?2, ?3)")?
@@ -278,7 +328,11 @@ pub fn put_chunks(conn: &Connection, space: i64, hash: &ContentHash, chunks: &[C
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn chunks(conn: &Connection, space: i64, hash: &ContentHash) -> Result<Option<Vec<Chunk>>, DbError> {
+pub fn chunks(
+    conn: &Connection,
+    space: i64,
+    hash: &ContentHash,
+) -> Result<Option<Vec<Chunk>>, DbError> {
     let list: Option<Vec<u8>> = conn
         .prepare_cached("SELECT chunks FROM content WHERE space = ?1 AND hash = ?2")?
         .query_row(params![space, hash.as_bytes()], |row| row.get(0))
@@ -287,7 +341,10 @@ pub fn chunks(conn: &Connection, space: i64, hash: &ContentHash) -> Result<Optio
         list.chunks(36)
             .map(|c| {
                 let c: &[u8; 36] = c.try_into().map_err(|_| DbError::Damaged("chunk list"))?;
-                Ok(Chunk { id: id(&c[..32], "chunk id")?, len: u32::from_be_bytes([c[32], c[33], c[34], c[35]]) })
+                Ok(Chunk {
+                    id: id(&c[..32], "chunk id")?,
+                    len: u32::from_be_bytes([c[32], c[33], c[34], c[35]]),
+                })
             })
             .collect()
     })
@@ -298,12 +355,22 @@ pub fn chunks(conn: &Connection, space: i64, hash: &ContentHash) -> Result<Optio
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn chunk_places(conn: &Connection, space: i64, chunk: &ChunkId) -> Result<Vec<(ContentHash, u64, u32)>, DbError> {
-    let mut query = conn.prepare_cached("SELECT hash, offset, len FROM chunk WHERE space = ?1 AND id = ?2 LIMIT 8")?;
+pub fn chunk_places(
+    conn: &Connection,
+    space: i64,
+    chunk: &ChunkId,
+) -> Result<Vec<(ContentHash, u64, u32)>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT hash, offset, len FROM chunk WHERE space = ?1 AND id = ?2 LIMIT 8",
+    )?;
     let mut rows = query.query(params![space, chunk.as_bytes()])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
-        out.push((id(&row.get::<_, Vec<u8>>(0)?, "content hash")?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?));
+        out.push((
+            id(&row.get::<_, Vec<u8>>(0)?, "content hash")?,
+            row.get::<_, i64>(1)?.cast_unsigned(),
+            row.get(2)?,
+        ));
     }
     Ok(out)
 }
@@ -313,8 +380,11 @@ pub fn chunk_places(conn: &Connection, space: i64, chunk: &ChunkId) -> Result<Ve
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn drop_chunks(conn: &Connection, space: i64, hash: &ContentHash) -> Result<(), DbError> {
-    let Some(list) = chunks(conn, space, hash)? else { return Ok(()) };
-    let mut drop = conn.prepare_cached("DELETE FROM chunk WHERE space = ?1 AND id = ?2 AND hash = ?3")?;
+    let Some(list) = chunks(conn, space, hash)? else {
+        return Ok(());
+    };
+    let mut drop =
+        conn.prepare_cached("DELETE FROM chunk WHERE space = ?1 AND id = ?2 AND hash = ?3")?;
     for chunk in list {
         drop.execute(params![space, chunk.id.as_bytes(), hash.as_bytes()])?;
     }
@@ -340,7 +410,8 @@ pub fn mark_dirty(conn: &Connection, space: i64, item: &ItemId, bytes: u64) -> R
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn clean(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM dirty WHERE space = ?1 AND item = ?2")?.execute(params![space, item.as_bytes()])?;
+    conn.prepare_cached("DELETE FROM dirty WHERE space = ?1 AND item = ?2")?
+        .execute(params![space, item.as_bytes()])?;
     Ok(())
 }
 
@@ -348,9 +419,20 @@ pub fn clean(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn dirty_after(conn: &Connection, space: i64, after: i64, limit: usize) -> Result<Vec<(i64, ItemId)>, DbError> {
-    let mut query = conn.prepare_cached("SELECT n, item FROM dirty WHERE space = ?1 AND n > ?2 ORDER BY n LIMIT ?3")?;
-    let mut rows = query.query(params![space, after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+pub fn dirty_after(
+    conn: &Connection,
+    space: i64,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<(i64, ItemId)>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT n, item FROM dirty WHERE space = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    )?;
+    let mut rows = query.query(params![
+        space,
+        after,
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    ])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
         out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
@@ -363,10 +445,14 @@ pub fn dirty_after(conn: &Connection, space: i64, after: i64, limit: usize) -> R
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn dirty_total(conn: &Connection, space: i64) -> Result<(u64, u64), DbError> {
-    Ok(conn.prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM dirty WHERE space = ?1")?.query_row(
-        [space],
-        |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())),
-    )?)
+    Ok(conn
+        .prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM dirty WHERE space = ?1")?
+        .query_row([space], |row| {
+            Ok((
+                row.get::<_, i64>(0)?.cast_unsigned(),
+                row.get::<_, i64>(1)?.cast_unsigned(),
+            ))
+        })?)
 }
 
 /// Entries that stand in a directory.
@@ -374,10 +460,18 @@ pub fn dirty_total(conn: &Connection, space: i64) -> Result<(u64, u64), DbError>
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn child_ids(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<ItemId>, DbError> {
-    ids(conn, "SELECT id FROM base WHERE space = ?1 AND parent = ?2", &[&space, dir.as_bytes()])
+    ids(
+        conn,
+        "SELECT id FROM base WHERE space = ?1 AND parent = ?2",
+        &[&space, dir.as_bytes()],
+    )
 }
 
-fn ids(conn: &Connection, sql: &str, args: &[&dyn rusqlite::ToSql]) -> Result<Vec<ItemId>, DbError> {
+fn ids(
+    conn: &Connection,
+    sql: &str,
+    args: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<ItemId>, DbError> {
     let mut query = conn.prepare_cached(sql)?;
     let mut rows = query.query(args)?;
     let mut out = Vec::new();
@@ -395,7 +489,11 @@ const DEAD: &str = "FROM dirty d JOIN item i ON i.space = d.space AND i.id = d.i
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn dirty_dead(conn: &Connection, space: i64) -> Result<Vec<ItemId>, DbError> {
-    ids(conn, &format!("SELECT d.item {DEAD} ORDER BY d.n"), &[&space])
+    ids(
+        conn,
+        &format!("SELECT d.item {DEAD} ORDER BY d.n"),
+        &[&space],
+    )
 }
 
 /// Whether there is one.
@@ -403,7 +501,9 @@ pub fn dirty_dead(conn: &Connection, space: i64) -> Result<Vec<ItemId>, DbError>
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn any_dead_dirty(conn: &Connection, space: i64) -> Result<bool, DbError> {
-    Ok(conn.prepare_cached(&format!("SELECT 1 {DEAD} LIMIT 1"))?.exists([space])?)
+    Ok(conn
+        .prepare_cached(&format!("SELECT 1 {DEAD} LIMIT 1"))?
+        .exists([space])?)
 }
 
 /// The newest number on the list; 0 if it is empty.
@@ -411,8 +511,9 @@ pub fn any_dead_dirty(conn: &Connection, space: i64) -> Result<bool, DbError> {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn newest_dirty(conn: &Connection, space: i64) -> Result<i64, DbError> {
-    let n: Option<i64> =
-        conn.prepare_cached("SELECT max(n) FROM dirty WHERE space = ?1")?.query_row([space], |row| row.get(0))?;
+    let n: Option<i64> = conn
+        .prepare_cached("SELECT max(n) FROM dirty WHERE space = ?1")?
+        .query_row([space], |row| row.get(0))?;
     Ok(n.unwrap_or(0))
 }
 
@@ -448,7 +549,14 @@ pub struct Placing {
 /// Fails if the database cannot be written.
 pub fn put_placing(conn: &Connection, space: i64, p: &Placing) -> Result<(), DbError> {
     conn.prepare_cached("INSERT OR REPLACE INTO placing VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![space, p.id.as_bytes(), p.item.as_bytes(), p.path, p.staged, p.ino.cast_signed()])?;
+        .execute(params![
+            space,
+            p.id.as_bytes(),
+            p.item.as_bytes(),
+            p.path,
+            p.staged,
+            p.ino.cast_signed()
+        ])?;
     Ok(())
 }
 
@@ -457,7 +565,9 @@ pub fn put_placing(conn: &Connection, space: i64, p: &Placing) -> Result<(), DbE
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn placing(conn: &Connection, space: i64) -> Result<Vec<Placing>, DbError> {
-    let mut query = conn.prepare_cached("SELECT id, item, path, staged, ino FROM placing WHERE space = ?1 ORDER BY id")?;
+    let mut query = conn.prepare_cached(
+        "SELECT id, item, path, staged, ino FROM placing WHERE space = ?1 ORDER BY id",
+    )?;
     let mut rows = query.query([space])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
@@ -477,6 +587,7 @@ pub fn placing(conn: &Connection, space: i64) -> Result<Vec<Placing>, DbError> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn placed(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM placing WHERE space = ?1 AND id = ?2")?.execute(params![space, item.as_bytes()])?;
+    conn.prepare_cached("DELETE FROM placing WHERE space = ?1 AND id = ?2")?
+        .execute(params![space, item.as_bytes()])?;
     Ok(())
 }

@@ -53,8 +53,14 @@ pub struct ItemRow {
 
 const SPOT: &str = "k, id, up, name, kind, ep, alive, kids, shown, since_counter, since_actor, size, conflict, deleted";
 
-fn opt_id<T: for<'a> TryFrom<&'a [u8]>>(row: &Row<'_>, column: &str, what: &'static str) -> Result<Option<T>, DbError> {
-    row.get::<_, Option<Vec<u8>>>(column)?.map(|b| id(&b, what)).transpose()
+fn opt_id<T: for<'a> TryFrom<&'a [u8]>>(
+    row: &Row<'_>,
+    column: &str,
+    what: &'static str,
+) -> Result<Option<T>, DbError> {
+    row.get::<_, Option<Vec<u8>>>(column)?
+        .map(|b| id(&b, what))
+        .transpose()
 }
 
 /// Kind as its column.
@@ -90,12 +96,18 @@ fn spot(row: &Row<'_>) -> Result<(i64, ItemId, Spot), DbError> {
         id(&row.get::<_, Vec<u8>>("id")?, "item id")?,
         Spot {
             up: up.zip(name),
-            kind: row.get::<_, Option<i64>>("kind")?.map(column_kind).transpose()?,
+            kind: row
+                .get::<_, Option<i64>>("kind")?
+                .map(column_kind)
+                .transpose()?,
             ep: opt_id(row, "ep", "item id")?,
             alive: row.get("alive")?,
             kids: row.get("kids")?,
             shown: row.get("shown")?,
-            since: counter.zip(actor).map(|(c, actor)| OpId { counter: c.cast_unsigned(), actor }),
+            since: counter.zip(actor).map(|(c, actor)| OpId {
+                counter: c.cast_unsigned(),
+                actor,
+            }),
             size: row.get::<_, i64>("size")?.cast_unsigned(),
             conflict: row.get("conflict")?,
             deleted: row.get("deleted")?,
@@ -106,7 +118,11 @@ fn spot(row: &Row<'_>) -> Result<(i64, ItemId, Spot), DbError> {
 fn heads(bytes: &[u8]) -> Result<Vec<ChangeHash>, DbError> {
     bytes
         .chunks(32)
-        .map(|c| c.try_into().map(ChangeHash).map_err(|_| DbError::Damaged("heads column")))
+        .map(|c| {
+            c.try_into()
+                .map(ChangeHash)
+                .map_err(|_| DbError::Damaged("heads column"))
+        })
         .collect()
 }
 
@@ -117,8 +133,15 @@ fn actors(bytes: &[u8]) -> Result<std::collections::BTreeMap<Incarnation, ActorS
         .chunks(16)
         .map(|c| {
             let c: &[u8; 16] = c.try_into().map_err(|_| bad())?;
-            let number = |at: usize| u64::from(u32::from_be_bytes([c[at], c[at + 1], c[at + 2], c[at + 3]]));
-            Ok((id(&c[..8], "actors column")?, ActorSeq { seq: number(8), max_op: number(12) }))
+            let number =
+                |at: usize| u64::from(u32::from_be_bytes([c[at], c[at + 1], c[at + 2], c[at + 3]]));
+            Ok((
+                id(&c[..8], "actors column")?,
+                ActorSeq {
+                    seq: number(8),
+                    max_op: number(12),
+                },
+            ))
         })
         .collect()
 }
@@ -150,10 +173,22 @@ fn full(row: &Row<'_>) -> Result<ItemRow, DbError> {
         id: Some(id),
         spot,
         doc: ItemDoc {
-            heads: heads(row.get_ref("heads")?.as_blob().map_err(|_| DbError::Damaged("heads column"))?)?,
-            actors: actors(row.get_ref("actors")?.as_blob().map_err(|_| DbError::Damaged("actors column"))?)?,
-            regs: Registers::decode(row.get_ref("regs")?.as_blob().map_err(|_| DbError::Damaged("registers column"))?)
-                .map_err(|_| DbError::Damaged("registers column"))?,
+            heads: heads(
+                row.get_ref("heads")?
+                    .as_blob()
+                    .map_err(|_| DbError::Damaged("heads column"))?,
+            )?,
+            actors: actors(
+                row.get_ref("actors")?
+                    .as_blob()
+                    .map_err(|_| DbError::Damaged("actors column"))?,
+            )?,
+            regs: Registers::decode(
+                row.get_ref("regs")?
+                    .as_blob()
+                    .map_err(|_| DbError::Damaged("registers column"))?,
+            )
+            .map_err(|_| DbError::Damaged("registers column"))?,
             changes: row.get("changes")?,
             body: row.get("body")?,
         },
@@ -165,7 +200,9 @@ fn full(row: &Row<'_>) -> Result<ItemRow, DbError> {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn place(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<Spot>, DbError> {
-    let mut query = conn.prepare_cached(&format!("SELECT {SPOT} FROM item WHERE space = ?1 AND id = ?2"))?;
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {SPOT} FROM item WHERE space = ?1 AND id = ?2"
+    ))?;
     let mut rows = query.query(params![space, item.as_bytes()])?;
     Ok(rows.next()?.map(spot).transpose()?.map(|(_, _, s)| s))
 }
@@ -228,12 +265,25 @@ pub fn put(conn: &Connection, space: i64, item: &ItemId, row: &ItemRow) -> Resul
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn put_spot(conn: &Connection, space: i64, item: &ItemId, s: &Spot) -> Result<(), DbError> {
-    conn.prepare_cached("UPDATE item SET ep = ?3, alive = ?4, kids = ?5, shown = ?6 WHERE space = ?1 AND id = ?2")?
-        .execute(params![space, item.as_bytes(), s.ep.map(|e| *e.as_bytes()), s.alive, s.kids, s.shown])?;
+    conn.prepare_cached(
+        "UPDATE item SET ep = ?3, alive = ?4, kids = ?5, shown = ?6 WHERE space = ?1 AND id = ?2",
+    )?
+    .execute(params![
+        space,
+        item.as_bytes(),
+        s.ep.map(|e| *e.as_bytes()),
+        s.alive,
+        s.kids,
+        s.shown
+    ])?;
     Ok(())
 }
 
-fn listed(conn: &Connection, sql: &str, args: &[&dyn rusqlite::ToSql]) -> Result<Vec<(ItemId, Spot)>, DbError> {
+fn listed(
+    conn: &Connection,
+    sql: &str,
+    args: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<(ItemId, Spot)>, DbError> {
     let mut query = conn.prepare_cached(sql)?;
     let mut rows = query.query(args)?;
     let mut out = Vec::new();
@@ -248,10 +298,17 @@ fn listed(conn: &Connection, sql: &str, args: &[&dyn rusqlite::ToSql]) -> Result
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn claims(conn: &Connection, space: i64, dir: &ItemId, name: &str) -> Result<Vec<(ItemId, Spot)>, DbError> {
+pub fn claims(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+) -> Result<Vec<(ItemId, Spot)>, DbError> {
     listed(
         conn,
-        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 1 ORDER BY id"),
+        &format!(
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 1 ORDER BY id"
+        ),
         &[&space, dir.as_bytes(), &name],
     )
 }
@@ -260,10 +317,16 @@ pub fn claims(conn: &Connection, space: i64, dir: &ItemId, name: &str) -> Result
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn children(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<(ItemId, Spot)>, DbError> {
+pub fn children(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+) -> Result<Vec<(ItemId, Spot)>, DbError> {
     listed(
         conn,
-        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND alive = 1 ORDER BY name, id"),
+        &format!(
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND alive = 1 ORDER BY name, id"
+        ),
         &[&space, dir.as_bytes()],
     )
 }
@@ -290,7 +353,9 @@ pub fn waiting_for(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<It
 pub fn conflicts(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Spot)>, DbError> {
     listed(
         conn,
-        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1 ORDER BY id LIMIT 10000"),
+        &format!(
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1 ORDER BY id LIMIT 10000"
+        ),
         &[&space],
     )
 }
@@ -301,7 +366,9 @@ pub fn conflicts(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Spot)>, D
 /// Fails if the database cannot be read.
 pub fn conflict_count(conn: &Connection, space: i64) -> Result<u64, DbError> {
     let n: i64 = conn
-        .prepare_cached("SELECT count(*) FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1")?
+        .prepare_cached(
+            "SELECT count(*) FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1",
+        )?
         .query_row([space], |row| row.get(0))?;
     Ok(n.cast_unsigned())
 }
@@ -311,10 +378,20 @@ pub fn conflict_count(conn: &Connection, space: i64) -> Result<u64, DbError> {
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn page(conn: &Connection, space: i64, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRow>, DbError> {
-    let mut query = conn.prepare_cached("SELECT * FROM item WHERE space = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
+pub fn page(
+    conn: &Connection,
+    space: i64,
+    after: Option<&ItemId>,
+    limit: usize,
+) -> Result<Vec<ItemRow>, DbError> {
+    let mut query = conn
+        .prepare_cached("SELECT * FROM item WHERE space = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
     let from: &[u8] = after.map_or(&[], |a| a.as_bytes());
-    let mut rows = query.query(params![space, from, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut rows = query.query(params![
+        space,
+        from,
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    ])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
         out.push(full(row)?);

@@ -65,9 +65,15 @@ pub fn by_tag(conn: &Connection, space: i64, tag: &WriterTag) -> Result<Option<L
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn writer(conn: &Connection, space: i64, incarnation: &Incarnation) -> Result<Option<DeviceId>, DbError> {
+pub fn writer(
+    conn: &Connection,
+    space: i64,
+    incarnation: &Incarnation,
+) -> Result<Option<DeviceId>, DbError> {
     conn.prepare_cached("SELECT device FROM log WHERE space = ?1 AND incarnation = ?2 LIMIT 1")?
-        .query_row(params![space, incarnation.as_bytes()], |row| row.get::<_, Vec<u8>>(0))
+        .query_row(params![space, incarnation.as_bytes()], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })
         .optional()?
         .map(|b| id(&b, "device id"))
         .transpose()
@@ -110,7 +116,8 @@ pub fn advance(
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn set_low(conn: &Connection, log: i64, low: u64) -> Result<(), DbError> {
-    conn.prepare_cached("UPDATE log SET low = ?2 WHERE n = ?1")?.execute(params![log, low.cast_signed()])?;
+    conn.prepare_cached("UPDATE log SET low = ?2 WHERE n = ?1")?
+        .execute(params![log, low.cast_signed()])?;
     Ok(())
 }
 
@@ -130,13 +137,20 @@ pub fn vector(conn: &Connection, space: i64) -> Result<Vector, DbError> {
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_batch(conn: &Connection, log: i64, seq: u64, changes: usize, bytes: &[u8]) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT OR IGNORE INTO batch VALUES(?1, ?2, ?3, ?4)")?.execute(params![
-        log,
-        seq.cast_signed(),
-        i64::try_from(changes).unwrap_or(i64::MAX),
-        bytes
-    ])?;
+pub fn put_batch(
+    conn: &Connection,
+    log: i64,
+    seq: u64,
+    changes: usize,
+    bytes: &[u8],
+) -> Result<(), DbError> {
+    conn.prepare_cached("INSERT OR IGNORE INTO batch VALUES(?1, ?2, ?3, ?4)")?
+        .execute(params![
+            log,
+            seq.cast_signed(),
+            i64::try_from(changes).unwrap_or(i64::MAX),
+            bytes
+        ])?;
     Ok(())
 }
 
@@ -144,8 +158,14 @@ pub fn put_batch(conn: &Connection, log: i64, seq: u64, changes: usize, bytes: &
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn batches_after(conn: &Connection, log: i64, after: u64, bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, DbError> {
-    let mut query = conn.prepare_cached("SELECT seq, bytes FROM batch WHERE log = ?1 AND seq > ?2 ORDER BY seq")?;
+pub fn batches_after(
+    conn: &Connection,
+    log: i64,
+    after: u64,
+    bytes: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, DbError> {
+    let mut query = conn
+        .prepare_cached("SELECT seq, bytes FROM batch WHERE log = ?1 AND seq > ?2 ORDER BY seq")?;
     let mut rows = query.query(params![log, after.cast_signed()])?;
     let (mut out, mut total) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -184,12 +204,22 @@ pub fn prune(conn: &Connection, log: i64, upto: u64) -> Result<usize, DbError> {
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_acks(conn: &Connection, space: i64, device: &DeviceId, vector: &Vector) -> Result<(), DbError> {
+pub fn put_acks(
+    conn: &Connection,
+    space: i64,
+    device: &DeviceId,
+    vector: &Vector,
+) -> Result<(), DbError> {
     let mut put = conn.prepare_cached(
         "INSERT INTO ack VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
     )?;
     for (tag, seq) in &vector.0 {
-        put.execute(params![space, device.as_bytes(), tag.as_bytes(), seq.cast_signed()])?;
+        put.execute(params![
+            space,
+            device.as_bytes(),
+            tag.as_bytes(),
+            seq.cast_signed()
+        ])?;
     }
     Ok(())
 }
@@ -199,11 +229,15 @@ pub fn put_acks(conn: &Connection, space: i64, device: &DeviceId, vector: &Vecto
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn acks(conn: &Connection, space: i64, device: &DeviceId) -> Result<Vector, DbError> {
-    let mut query = conn.prepare_cached("SELECT tag, seq FROM ack WHERE space = ?1 AND device = ?2")?;
+    let mut query =
+        conn.prepare_cached("SELECT tag, seq FROM ack WHERE space = ?1 AND device = ?2")?;
     let mut rows = query.query(params![space, device.as_bytes()])?;
     let mut out = Vector::default();
     while let Some(row) = rows.next()? {
-        out.0.insert(id(&row.get::<_, Vec<u8>>(0)?, "writer tag")?, row.get::<_, i64>(1)?.cast_unsigned());
+        out.0.insert(
+            id(&row.get::<_, Vec<u8>>(0)?, "writer tag")?,
+            row.get::<_, i64>(1)?.cast_unsigned(),
+        );
     }
     Ok(out)
 }
@@ -212,7 +246,12 @@ pub fn acks(conn: &Connection, space: i64, device: &DeviceId) -> Result<Vector, 
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_outbox(conn: &Connection, space: i64, item: &ItemId, change: &[u8]) -> Result<(), DbError> {
+pub fn put_outbox(
+    conn: &Connection,
+    space: i64,
+    item: &ItemId,
+    change: &[u8],
+) -> Result<(), DbError> {
     conn.prepare_cached("INSERT INTO outbox(space, item, change) VALUES(?1, ?2, ?3)")?
         .execute(params![space, item.as_bytes(), change])?;
     Ok(())
@@ -225,8 +264,14 @@ pub type Queued = (i64, ItemId, Vec<u8>);
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn outbox(conn: &Connection, space: i64, count: usize, bytes: usize) -> Result<Vec<Queued>, DbError> {
-    let mut query = conn.prepare_cached("SELECT n, item, change FROM outbox WHERE space = ?1 ORDER BY n")?;
+pub fn outbox(
+    conn: &Connection,
+    space: i64,
+    count: usize,
+    bytes: usize,
+) -> Result<Vec<Queued>, DbError> {
+    let mut query =
+        conn.prepare_cached("SELECT n, item, change FROM outbox WHERE space = ?1 ORDER BY n")?;
     let mut rows = query.query([space])?;
     let (mut out, mut total) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -235,7 +280,11 @@ pub fn outbox(conn: &Connection, space: i64, count: usize, bytes: usize) -> Resu
         if out.len() >= count || (total > bytes && !out.is_empty()) {
             break;
         }
-        out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?, change));
+        out.push((
+            row.get(0)?,
+            id(&row.get::<_, Vec<u8>>(1)?, "item id")?,
+            change,
+        ));
     }
     Ok(out)
 }
@@ -256,7 +305,8 @@ pub fn outbox_len(conn: &Connection, space: i64) -> Result<u64, DbError> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn drop_outbox(conn: &Connection, space: i64, upto: i64) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM outbox WHERE space = ?1 AND n <= ?2")?.execute(params![space, upto])?;
+    conn.prepare_cached("DELETE FROM outbox WHERE space = ?1 AND n <= ?2")?
+        .execute(params![space, upto])?;
     Ok(())
 }
 
@@ -264,7 +314,12 @@ pub fn drop_outbox(conn: &Connection, space: i64, upto: i64) -> Result<(), DbErr
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_pending(conn: &Connection, space: i64, item: &ItemId, change: &[u8]) -> Result<(), DbError> {
+pub fn put_pending(
+    conn: &Connection,
+    space: i64,
+    item: &ItemId,
+    change: &[u8],
+) -> Result<(), DbError> {
     conn.prepare_cached("INSERT INTO pending(space, item, change) VALUES(?1, ?2, ?3)")?
         .execute(params![space, item.as_bytes(), change])?;
     Ok(())
@@ -276,12 +331,15 @@ pub fn put_pending(conn: &Connection, space: i64, item: &ItemId, change: &[u8]) 
 /// Fails if the database cannot be written.
 pub fn take_pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<Vec<u8>>, DbError> {
     let found: Vec<Vec<u8>> = {
-        let mut query = conn.prepare_cached("SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n")?;
+        let mut query = conn.prepare_cached(
+            "SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n",
+        )?;
         let rows = query.query_map(params![space, item.as_bytes()], |row| row.get(0))?;
         rows.collect::<Result<_, _>>()?
     };
     if !found.is_empty() {
-        conn.prepare_cached("DELETE FROM pending WHERE space = ?1 AND item = ?2")?.execute(params![space, item.as_bytes()])?;
+        conn.prepare_cached("DELETE FROM pending WHERE space = ?1 AND item = ?2")?
+            .execute(params![space, item.as_bytes()])?;
     }
     Ok(found)
 }
@@ -290,9 +348,17 @@ pub fn take_pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_quarantine(conn: &Connection, space: i64, item: &ItemId, change: &[u8], reason: &str) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT INTO quarantine(space, item, reason, change) VALUES(?1, ?2, ?3, ?4)")?
-        .execute(params![space, item.as_bytes(), reason, change])?;
+pub fn put_quarantine(
+    conn: &Connection,
+    space: i64,
+    item: &ItemId,
+    change: &[u8],
+    reason: &str,
+) -> Result<(), DbError> {
+    conn.prepare_cached(
+        "INSERT INTO quarantine(space, item, reason, change) VALUES(?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![space, item.as_bytes(), reason, change])?;
     Ok(())
 }
 
@@ -301,7 +367,9 @@ pub fn put_quarantine(conn: &Connection, space: i64, item: &ItemId, change: &[u8
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn quarantine(conn: &Connection, space: i64) -> Result<Vec<(ItemId, String)>, DbError> {
-    let mut query = conn.prepare_cached("SELECT item, reason FROM quarantine WHERE space = ?1 ORDER BY item LIMIT 1000")?;
+    let mut query = conn.prepare_cached(
+        "SELECT item, reason FROM quarantine WHERE space = ?1 ORDER BY item LIMIT 1000",
+    )?;
     let mut rows = query.query([space])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {

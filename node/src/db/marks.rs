@@ -21,14 +21,17 @@ pub fn get(conn: &Connection, key: &str) -> Result<Option<Vec<u8>>, DbError> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn put(conn: &Connection, key: &str, value: &[u8]) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT OR REPLACE INTO meta VALUES(?1, ?2)")?.execute(params![key, value])?;
+    conn.prepare_cached("INSERT OR REPLACE INTO meta VALUES(?1, ?2)")?
+        .execute(params![key, value])?;
     Ok(())
 }
 
 /// Counts a number up.
 pub(super) fn count(conn: &Connection, key: &str) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT INTO meta VALUES(?1, 1) ON CONFLICT(key) DO UPDATE SET value = value + 1")?
-        .execute([key])?;
+    conn.prepare_cached(
+        "INSERT INTO meta VALUES(?1, 1) ON CONFLICT(key) DO UPDATE SET value = value + 1",
+    )?
+    .execute([key])?;
     Ok(())
 }
 
@@ -56,7 +59,12 @@ pub fn statements(conn: &Connection) -> Result<Vec<Vec<u8>>, DbError> {
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_address(conn: &Connection, device: &DeviceId, address: &str, used: i64) -> Result<(), DbError> {
+pub fn put_address(
+    conn: &Connection,
+    device: &DeviceId,
+    address: &str,
+    used: i64,
+) -> Result<(), DbError> {
     conn.prepare_cached("INSERT OR REPLACE INTO address VALUES(?1, ?2, ?3)")?
         .execute(params![device.as_bytes(), address, used])?;
     conn.prepare_cached(
@@ -72,7 +80,8 @@ pub fn put_address(conn: &Connection, device: &DeviceId, address: &str, used: i6
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn addresses(conn: &Connection, device: &DeviceId) -> Result<Vec<String>, DbError> {
-    let mut query = conn.prepare_cached("SELECT address FROM address WHERE device = ?1 ORDER BY used DESC")?;
+    let mut query =
+        conn.prepare_cached("SELECT address FROM address WHERE device = ?1 ORDER BY used DESC")?;
     let rows = query.query_map([device.as_bytes()], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

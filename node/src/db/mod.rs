@@ -32,7 +32,9 @@ pub enum DbError {
     #[error("the device's database could not be used")]
     Sqlite(#[from] rusqlite::Error),
     /// The file was written by a newer version of this program.
-    #[error("the database is of version {found}, this program knows up to {known}; install a newer mesh")]
+    #[error(
+        "the database is of version {found}, this program knows up to {known}; install a newer mesh"
+    )]
     TooNew {
         /// Version in the file.
         found: i64,
@@ -107,7 +109,12 @@ impl Db {
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "wal_autocheckpoint", 2_000)?;
         schema::upgrade(&mut conn)?;
-        Ok(Self { conn, path, durable_commits: 0, images: None })
+        Ok(Self {
+            conn,
+            path,
+            durable_commits: 0,
+            images: None,
+        })
     }
 
     /// Puts a new mesh into an empty database.
@@ -136,7 +143,10 @@ impl Db {
     ///
     /// # Errors
     /// Whatever `work` returns, or the commit's failure; nothing is kept then.
-    pub fn write<R, E: From<DbError>>(&mut self, work: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+    pub fn write<R, E: From<DbError>>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<R, E>,
+    ) -> Result<R, E> {
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -154,15 +164,22 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::write`].
-    pub fn write_durable<R, E: From<DbError>>(&mut self, work: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
-        self.conn.pragma_update(None, "synchronous", "FULL").map_err(DbError::from)?;
+    pub fn write_durable<R, E: From<DbError>>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.conn
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(DbError::from)?;
         let done = self.write(|tx| {
             let done = work(tx)?;
             // A commit that changes no page is not flushed: this row makes sure one does.
             marks::count(tx, "durable")?;
             Ok(done)
         });
-        self.conn.pragma_update(None, "synchronous", "NORMAL").map_err(DbError::from)?;
+        self.conn
+            .pragma_update(None, "synchronous", "NORMAL")
+            .map_err(DbError::from)?;
         self.durable_commits += u64::from(done.is_ok());
         if let Some(images) = self.images.as_mut().filter(|_| done.is_ok()) {
             images.drain(..images.len().saturating_sub(1));
@@ -230,6 +247,9 @@ impl Db {
 }
 
 /// A blob column as an id of fixed length.
-pub(crate) fn id<T: for<'a> TryFrom<&'a [u8]>>(bytes: &[u8], what: &'static str) -> Result<T, DbError> {
+pub(crate) fn id<T: for<'a> TryFrom<&'a [u8]>>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, DbError> {
     T::try_from(bytes).map_err(|_| DbError::Damaged(what))
 }

@@ -67,7 +67,10 @@ CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NUL
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > VERSION {
-        return Err(DbError::TooNew { found, known: VERSION });
+        return Err(DbError::TooNew {
+            found,
+            known: VERSION,
+        });
     }
     if found == VERSION {
         return Ok(());

@@ -56,7 +56,11 @@ fn space(row: &Row<'_>) -> Result<SpaceRow, DbError> {
         act: act.and_then(|a| Some((a.try_into().ok()?, act_at))),
         state_from: from.map(|b| id(&b, "device id")).transpose()?,
         state_after: after.map(|b| id(&b, "item id")).transpose()?,
-        totals: Totals { items: row.get("items")?, files: row.get("files")?, bytes: row.get("bytes")? },
+        totals: Totals {
+            items: row.get("items")?,
+            files: row.get("files")?,
+            bytes: row.get("bytes")?,
+        },
     })
 }
 
@@ -91,10 +95,24 @@ pub fn add(conn: &Connection, id: &SpaceId, path: &str, mode: u8, fs: u64) -> Re
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
-    conn.execute("DELETE FROM batch WHERE log IN (SELECT n FROM log WHERE space = ?1)", [n])?;
-    for table in
-        ["member", "log", "ack", "outbox", "pending", "quarantine", "item", "base", "content", "chunk", "dirty", "placing"]
-    {
+    conn.execute(
+        "DELETE FROM batch WHERE log IN (SELECT n FROM log WHERE space = ?1)",
+        [n],
+    )?;
+    for table in [
+        "member",
+        "log",
+        "ack",
+        "outbox",
+        "pending",
+        "quarantine",
+        "item",
+        "base",
+        "content",
+        "chunk",
+        "dirty",
+        "placing",
+    ] {
         conn.execute(&format!("DELETE FROM {table} WHERE space = ?1"), [n])?;
     }
     conn.execute("DELETE FROM space WHERE n = ?1", [n])?;
@@ -148,15 +166,16 @@ pub struct Member {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn put_member(conn: &Connection, n: i64, m: &Member) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT OR REPLACE INTO member VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-        n,
-        m.device.as_bytes(),
-        m.joined,
-        m.missing.cast_signed(),
-        m.missing_bytes.cast_signed(),
-        m.items.cast_signed(),
-        m.heard
-    ])?;
+    conn.prepare_cached("INSERT OR REPLACE INTO member VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            n,
+            m.device.as_bytes(),
+            m.joined,
+            m.missing.cast_signed(),
+            m.missing_bytes.cast_signed(),
+            m.items.cast_signed(),
+            m.heard
+        ])?;
     Ok(())
 }
 

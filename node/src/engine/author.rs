@@ -40,21 +40,45 @@ impl Author<'_> {
     /// scan sees them as they are.
     pub(super) fn take(&mut self, found: Found) -> Result<(), DbError> {
         match found {
-            Found::Created { new, parent, name, kind, content, chunks, meta, racy } => {
-                let Some(parent) = self.parent(parent) else { return Ok(()) };
+            Found::Created {
+                new,
+                parent,
+                name,
+                kind,
+                content,
+                chunks,
+                meta,
+                racy,
+            } => {
+                let Some(parent) = self.parent(parent) else {
+                    return Ok(());
+                };
                 self.chunks(content.as_ref(), &chunks)?;
                 let id = self.created(Place { parent, name }, kind, content, &meta, racy)?;
                 self.news.insert(new, id);
                 Ok(())
             }
-            Found::Edited { id, content, chunks, meta, racy } => {
+            Found::Edited {
+                id,
+                content,
+                chunks,
+                meta,
+                racy,
+            } => {
                 self.chunks(Some(&content), &chunks)?;
                 self.edited(&id, content, &meta, racy)
             }
             Found::Touched { id, meta } => self.touched(&id, &meta),
             Found::Refreshed { id, meta, racy } => self.refreshed(&id, &meta, racy),
-            Found::Moved { id, parent, name, meta } => {
-                let Some(parent) = self.parent(parent) else { return Ok(()) };
+            Found::Moved {
+                id,
+                parent,
+                name,
+                meta,
+            } => {
+                let Some(parent) = self.parent(parent) else {
+                    return Ok(());
+                };
                 self.moved(&id, Place { parent, name }, &meta)
             }
             Found::Gone { id } => self.gone(&id),
@@ -70,7 +94,9 @@ impl Author<'_> {
 
     fn chunks(&self, content: Option<&Content>, chunks: &[Chunk]) -> Result<(), DbError> {
         match content {
-            Some(Content::File { hash, .. }) => base::put_chunks(self.docs.tx, self.docs.space, hash, chunks),
+            Some(Content::File { hash, .. }) => {
+                base::put_chunks(self.docs.tx, self.docs.space, hash, chunks)
+            }
             _ => Ok(()),
         }
     }
@@ -86,14 +112,21 @@ impl Author<'_> {
             if other.row.id != b.row.id {
                 // The row of something that is no longer there; its own finding follows.
                 base::remove(tx, space, &other.row.id)?;
-                base::mark_dirty(tx, space, &other.row.copy_of.map_or(other.row.id, |c| c.0), 0)?;
+                base::mark_dirty(
+                    tx,
+                    space,
+                    &other.row.copy_of.map_or(other.row.id, |c| c.0),
+                    0,
+                )?;
                 if !base::has_children(tx, space, &other.row.id)? {
                     self.delete(&other)?;
                 }
             }
         }
         base::put(tx, space, b)?;
-        let Some(spot) = items::place(tx, space, &b.row.id)? else { return Ok(()) };
+        let Some(spot) = items::place(tx, space, &b.row.id)? else {
+            return Ok(());
+        };
         let settled = spot.alive
             && spot.conflict == 0
             && spot.ep == Some(b.row.parent)
@@ -105,7 +138,15 @@ impl Author<'_> {
         Ok(())
     }
 
-    fn row(id: ItemId, place: Place, kind: Kind, content: Option<Content>, seen: Seen, meta: &Meta, racy: bool) -> Base {
+    fn row(
+        id: ItemId,
+        place: Place,
+        kind: Kind,
+        content: Option<Content>,
+        seen: Seen,
+        meta: &Meta,
+        racy: bool,
+    ) -> Base {
         Base {
             row: BaseRow {
                 id,
@@ -131,7 +172,10 @@ impl Author<'_> {
     fn free_id(&self, place: &Place, kind: Kind) -> Result<ItemId, DbError> {
         let mut id = ItemId::ROOT;
         for generation in 0..GENERATIONS {
-            id = self.secret.item_id(&place.parent, &format!("{}/{generation}/{}", items::kind_column(kind), place.name));
+            id = self.secret.item_id(
+                &place.parent,
+                &format!("{}/{generation}/{}", items::kind_column(kind), place.name),
+            );
             if !items::known(self.docs.tx, self.docs.space, &id)? {
                 return Ok(id);
             }
@@ -164,7 +208,9 @@ impl Author<'_> {
         let edits = item::create(kind, &place, content.as_ref(), mode, mtime);
         let mut row = self.docs.load(&id)?;
         self.docs.author(&self.actor, &id, &mut row, &edits)?;
-        let seen = ItemState::from_registers(&row.doc.regs).map(|s| s.seen()).unwrap_or_default();
+        let seen = ItemState::from_registers(&row.doc.regs)
+            .map(|s| s.seen())
+            .unwrap_or_default();
         self.settle(&Self::row(id, place, kind, content, seen, meta, racy))?;
         Ok(id)
     }
@@ -183,21 +229,36 @@ impl Author<'_> {
         let there = items::claims(tx, space, &place.parent, &place.name)?
             .into_iter()
             .find(|(_, s)| s.kind == Some(kind) && s.shown.as_deref() == Some(place.name.as_str()));
-        let Some((id, _)) = there else { return Ok(None) };
+        let Some((id, _)) = there else {
+            return Ok(None);
+        };
         if self.get(&id)?.is_some() {
             return Ok(None);
         }
         let mut row = self.docs.load(&id)?;
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(None) };
-        let mut seen = Seen { p: state.place_ops.clone(), d: state.seen().d, c: Vec::new() };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            return Ok(None);
+        };
+        let mut seen = Seen {
+            p: state.place_ops.clone(),
+            d: state.seen().d,
+            c: Vec::new(),
+        };
         if let Some(content) = content {
             seen.c = state.ops_of(content);
             if seen.c.is_empty() {
-                let before = Seen { c: Vec::new(), ..seen.clone() };
+                let before = Seen {
+                    c: Vec::new(),
+                    ..seen.clone()
+                };
                 let edits = item::edit_content(&before, content, None, None, &row.doc.regs);
                 self.docs.author(&self.actor, &id, &mut row, &edits)?;
                 if let Some(state) = ItemState::from_registers(&row.doc.regs) {
-                    seen = Seen { c: state.ops_of(content), d: state.seen().d, ..seen };
+                    seen = Seen {
+                        c: state.ops_of(content),
+                        d: state.seen().d,
+                        ..seen
+                    };
                 }
             }
         }
@@ -212,22 +273,42 @@ impl Author<'_> {
         Ok(Some(id))
     }
 
-    fn edited(&mut self, id: &ItemId, content: Content, meta: &Meta, racy: bool) -> Result<(), DbError> {
-        let Some(mut b) = self.get(id)? else { return Ok(()) };
+    fn edited(
+        &mut self,
+        id: &ItemId,
+        content: Content,
+        meta: &Meta,
+        racy: bool,
+    ) -> Result<(), DbError> {
+        let Some(mut b) = self.get(id)? else {
+            return Ok(());
+        };
         if let Some((main, _)) = b.row.copy_of {
             return self.copy_becomes_item(b, main, None, content, meta, racy);
         }
         let mut row = self.docs.load(id)?;
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(()) };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            return Ok(());
+        };
         let old = b.row.content.take();
         let known = state.ops_of(&content);
         if known.is_empty() {
             let mode = (meta.mode != b.row.mode && b.row.kind == Kind::File).then_some(meta.mode);
-            let edits = item::edit_content(&b.row.seen, &content, mode, Some(meta.mtime_ns), &row.doc.regs);
+            let edits = item::edit_content(
+                &b.row.seen,
+                &content,
+                mode,
+                Some(meta.mtime_ns),
+                &row.doc.regs,
+            );
             self.docs.author(&self.actor, id, &mut row, &edits)?;
         }
         if let Some(state) = ItemState::from_registers(&row.doc.regs) {
-            b.row.seen = Seen { c: state.ops_of(&content), p: b.row.seen.p, d: state.seen().d };
+            b.row.seen = Seen {
+                c: state.ops_of(&content),
+                p: b.row.seen.p,
+                d: state.seen().d,
+            };
         }
         b.row.content = Some(content);
         self.read_back(&mut b, meta, racy);
@@ -236,18 +317,28 @@ impl Author<'_> {
     }
 
     fn read_back(&self, b: &mut Base, meta: &Meta, racy: bool) {
-        (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) = (meta.mode, meta.mtime_ns, meta.stat(), racy);
+        (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) =
+            (meta.mode, meta.mtime_ns, meta.stat(), racy);
         (b.asked_mode, b.asked_mtime) = (meta.mode, meta.mtime_ns);
     }
 
     fn forget_content(&self, old: Option<&Content>, now: &Base) -> Result<(), DbError> {
-        forget_content(self.docs.tx, self.docs.space, old, now.row.content.as_ref(), &now.row.id)
+        forget_content(
+            self.docs.tx,
+            self.docs.space,
+            old,
+            now.row.content.as_ref(),
+            &now.row.id,
+        )
     }
 
     fn touched(&mut self, id: &ItemId, meta: &Meta) -> Result<(), DbError> {
-        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        let Some(mut b) = self.get(id)? else {
+            return Ok(());
+        };
         let mode = (meta.mode != b.row.mode && b.row.kind != Kind::Symlink).then_some(meta.mode);
-        let mtime = (meta.mtime_ns != b.row.mtime && b.row.kind != Kind::Dir).then_some(meta.mtime_ns);
+        let mtime =
+            (meta.mtime_ns != b.row.mtime && b.row.kind != Kind::Dir).then_some(meta.mtime_ns);
         let racy = b.row.racy;
         if b.row.copy_of.is_none() {
             let mut row = self.docs.load(id)?;
@@ -263,23 +354,35 @@ impl Author<'_> {
     }
 
     fn refreshed(&mut self, id: &ItemId, meta: &Meta, racy: bool) -> Result<(), DbError> {
-        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        let Some(mut b) = self.get(id)? else {
+            return Ok(());
+        };
         b.row.stat = meta.stat();
         b.row.racy = racy;
         base::put(self.docs.tx, self.docs.space, &b)
     }
 
     fn moved(&mut self, id: &ItemId, place: Place, meta: &Meta) -> Result<(), DbError> {
-        let Some(mut b) = self.get(id)? else { return Ok(()) };
+        let Some(mut b) = self.get(id)? else {
+            return Ok(());
+        };
         if let Some((main, _)) = b.row.copy_of {
-            let Some(content) = b.row.content.clone() else { return Ok(()) };
+            let Some(content) = b.row.content.clone() else {
+                return Ok(());
+            };
             return self.copy_becomes_item(b, main, Some(place), content, meta, false);
         }
         let spot = items::place(self.docs.tx, self.docs.space, id)?.unwrap_or_default();
-        let there = spot.ep == Some(place.parent) && spot.shown.as_deref() == Some(place.name.as_str());
+        let there =
+            spot.ep == Some(place.parent) && spot.shown.as_deref() == Some(place.name.as_str());
         if !there {
             let mut row = self.docs.load(id)?;
-            self.docs.author(&self.actor, id, &mut row, &item::rename(&b.row.seen, &place))?;
+            self.docs.author(
+                &self.actor,
+                id,
+                &mut row,
+                &item::rename(&b.row.seen, &place),
+            )?;
             if let Some(state) = ItemState::from_registers(&row.doc.regs) {
                 b.row.seen.p = state.place_ops;
             }
@@ -303,34 +406,73 @@ impl Author<'_> {
         racy: bool,
     ) -> Result<(), DbError> {
         let id = b.row.id;
-        let place = place.unwrap_or(Place { parent: b.row.parent, name: b.row.name.clone() });
+        let place = place.unwrap_or(Place {
+            parent: b.row.parent,
+            name: b.row.name.clone(),
+        });
         let mut row = self.docs.load(&id)?;
         let edits = match ItemState::from_registers(&row.doc.regs) {
-            None => item::create(b.row.kind, &place, Some(&content), Some(meta.mode), Some(meta.mtime_ns)),
+            None => item::create(
+                b.row.kind,
+                &place,
+                Some(&content),
+                Some(meta.mode),
+                Some(meta.mtime_ns),
+            ),
             Some(_) => item::edit_content(&Seen::default(), &content, None, None, &row.doc.regs),
         };
         self.docs.author(&self.actor, &id, &mut row, &edits)?;
         let seen = ItemState::from_registers(&row.doc.regs)
-            .map(|s| Seen { c: s.ops_of(&content), ..s.seen() })
+            .map(|s| Seen {
+                c: s.ops_of(&content),
+                ..s.seen()
+            })
             .unwrap_or_default();
         base::remove(self.docs.tx, self.docs.space, &id)?;
-        self.settle(&Self::row(id, place, b.row.kind, Some(content), seen, meta, racy))?;
+        self.settle(&Self::row(
+            id,
+            place,
+            b.row.kind,
+            Some(content),
+            seen,
+            meta,
+            racy,
+        ))?;
         self.drop_version(&main, &b)
     }
 
     fn drop_version(&mut self, main: &ItemId, copy: &Base) -> Result<(), DbError> {
         let mut row = self.docs.load(main)?;
-        let edits: Vec<_> = copy.row.seen.c.iter().flat_map(|op| item::drop_version(*op)).collect();
+        let edits: Vec<_> = copy
+            .row
+            .seen
+            .c
+            .iter()
+            .flat_map(|op| item::drop_version(*op))
+            .collect();
         let merged = merge_drops(edits);
         self.docs.author(&self.actor, main, &mut row, &merged)?;
         Ok(())
     }
 
     fn gone(&mut self, id: &ItemId) -> Result<(), DbError> {
-        let Some(b) = self.get(id)? else { return Ok(()) };
+        let Some(b) = self.get(id)? else {
+            return Ok(());
+        };
         base::remove(self.docs.tx, self.docs.space, id)?;
-        base::mark_dirty(self.docs.tx, self.docs.space, &b.row.copy_of.map_or(*id, |c| c.0), 0)?;
-        forget_content(self.docs.tx, self.docs.space, b.row.content.as_ref(), None, id)?;
+        base::mark_dirty(
+            self.docs.tx,
+            self.docs.space,
+            &b.row.copy_of.map_or(*id, |c| c.0),
+            0,
+        )?;
+        forget_content(
+            self.docs.tx,
+            self.docs.space,
+            b.row.content.as_ref(),
+            None,
+            id,
+        )?;
         self.delete(&b)
     }
 
@@ -340,12 +482,16 @@ impl Author<'_> {
             return self.drop_version(&main, b);
         }
         let mut row = self.docs.load(&b.row.id)?;
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(()) };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            return Ok(());
+        };
         let dead = match b.row.kind {
             Kind::Dir => state.deleted,
-            Kind::File | Kind::Symlink => {
-                b.row.content.as_ref().is_none_or(|c| state.ops_of(c).is_empty())
-            }
+            Kind::File | Kind::Symlink => b
+                .row
+                .content
+                .as_ref()
+                .is_none_or(|c| state.ops_of(c).is_empty()),
         };
         if !dead {
             let edits = item::delete(&b.row.seen, self.act, b.row.content.as_ref());
@@ -375,12 +521,20 @@ pub(super) fn forget_content(
     now: Option<&Content>,
     id: &ItemId,
 ) -> Result<(), DbError> {
-    let Some(Content::File { size, hash }) = old else { return Ok(()) };
+    let Some(Content::File { size, hash }) = old else {
+        return Ok(());
+    };
     if *size <= ownmesh_tiering::chunker::ONE_CHUNK as u64 || old == now {
         return Ok(());
     }
-    let held = base::holding(tx, space, hash, 2)?.iter().any(|b| b.row.id != *id);
-    if held { Ok(()) } else { base::drop_chunks(tx, space, hash) }
+    let held = base::holding(tx, space, hash, 2)?
+        .iter()
+        .any(|b| b.row.id != *id);
+    if held {
+        Ok(())
+    } else {
+        base::drop_chunks(tx, space, hash)
+    }
 }
 
 /// The hash that names a version, for derived ids: of a link its target's.

@@ -42,14 +42,21 @@ fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
     let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
     let mut out = Pending::default();
     for id in base::dirty_dead(tx, n)? {
-        let Some(row) = items::get(tx, n, &id)? else { continue };
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { continue };
+        let Some(row) = items::get(tx, n, &id)? else {
+            continue;
+        };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            continue;
+        };
         out.items.push(id);
         if state.kind == Kind::Dir {
             continue;
         }
         out.files += 1;
-        let confirmed = state.tomb_acts.iter().any(|act| answers.doc.regs.winner(&key(act)).is_some());
+        let confirmed = state
+            .tomb_acts
+            .iter()
+            .any(|act| answers.doc.regs.winner(&key(act)).is_some());
         if !confirmed {
             out.unconfirmed += 1;
             out.acts.extend(state.tomb_acts);
@@ -61,8 +68,14 @@ fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
 impl Engine {
     /// Whether the disk of a space has to wait for an answer. Called before each planning pass.
     pub(super) fn brake(&mut self, now: Now, n: i64) -> Result<bool, DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(false) };
-        while space.deletions.front().is_some_and(|(at, _)| at + WINDOW < now.mono) {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(false);
+        };
+        while space
+            .deletions
+            .front()
+            .is_some_and(|(at, _)| at + WINDOW < now.mono)
+        {
             space.deletions.pop_front();
         }
         let carried: u64 = space.deletions.iter().map(|d| d.1).sum();
@@ -81,14 +94,22 @@ impl Engine {
         if total < FEW || total * 2 <= files {
             return Ok(false);
         }
-        let why = format!("deletions: {} of {files} files were deleted on another device at once", pending.unconfirmed);
+        let why = format!(
+            "deletions: {} of {files} files were deleted on another device at once",
+            pending.unconfirmed
+        );
         self.set_stopped(n, Some(why))?;
         Ok(true)
     }
 
     /// A stopped space looks again whether its question was answered elsewhere.
     pub(super) fn look_again(&mut self, n: i64) -> Result<(), DbError> {
-        let stopped = self.spaces.get(&n).is_some_and(|s| s.row.stopped.as_deref().is_some_and(|w| w.starts_with("deletions")));
+        let stopped = self.spaces.get(&n).is_some_and(|s| {
+            s.row
+                .stopped
+                .as_deref()
+                .is_some_and(|w| w.starts_with("deletions"))
+        });
         if stopped && pending(self.db.read(), n)?.unconfirmed < FEW {
             self.set_stopped(n, None)?;
         }
@@ -97,7 +118,11 @@ impl Engine {
 
     fn stopped_by_brake(&self, name: &str) -> Result<i64, CommandError> {
         let n = self.space_by_name(name)?;
-        let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref()).unwrap_or("");
+        let why = self
+            .spaces
+            .get(&n)
+            .and_then(|s| s.row.stopped.as_deref())
+            .unwrap_or("");
         if why.starts_with("deletions") {
             return Ok(n);
         }
@@ -121,7 +146,11 @@ impl Engine {
             let mut row = docs.load(&SETTINGS)?;
             let edits: Vec<Edit> = acts
                 .iter()
-                .map(|act| Edit { key: key(act), put: Some(Scalar::Bool(true)), pred: row.doc.regs.ops(&key(act)) })
+                .map(|act| Edit {
+                    key: key(act),
+                    put: Some(Scalar::Bool(true)),
+                    pred: row.doc.regs.ops(&key(act)),
+                })
                 .collect();
             docs.author(actor, &SETTINGS, &mut row, &edits)?;
             Ok(())
@@ -158,7 +187,9 @@ impl Engine {
     ) -> Result<(), DbError> {
         let actor = self.incarnation();
         self.own_log(n)?;
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         let mut row = space.row.clone();
         let tally = &mut self.tally;
         space.row = self.db.write(|tx| {

@@ -27,15 +27,23 @@ impl Engine {
         let (conn, n) = (self.db.read(), space.row.n);
         let mut out = Vec::new();
         for (id, spot) in items::conflicts(conn, n)? {
-            let Some(row) = items::get(conn, n, &id)? else { continue };
-            let Some(state) = ItemState::from_registers(&row.doc.regs) else { continue };
-            let path = base::path(conn, n, &id)?.map_or_else(|| spot.shown.clone().unwrap_or_default(), |p| p.to_string());
+            let Some(row) = items::get(conn, n, &id)? else {
+                continue;
+            };
+            let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+                continue;
+            };
+            let path = base::path(conn, n, &id)?
+                .map_or_else(|| spot.shown.clone().unwrap_or_default(), |p| p.to_string());
             let mut versions = Vec::new();
             let main = state.versions.last().cloned();
             for (op, content) in main.into_iter().chain(state.conflicts()) {
-                let device = logs::writer(conn, n, &op.actor)?.map_or_else(|| "unknown".into(), |d| self.device_name(&d));
+                let device = logs::writer(conn, n, &op.actor)?
+                    .map_or_else(|| "unknown".into(), |d| self.device_name(&d));
                 let hash = version_hash(&space.secret, &content);
-                let copy = space.secret.conflict_item(&id, &hash, op.counter, &op.actor);
+                let copy = space
+                    .secret
+                    .conflict_item(&id, &hash, op.counter, &op.actor);
                 let size = match content {
                     Content::File { size, .. } => size,
                     Content::Link { .. } => 0,
@@ -45,11 +53,18 @@ impl Engine {
                 versions.push(ConflictVersion {
                     device,
                     size,
-                    mtime: b.map(|b| Time::from_nanos(b.row.mtime.into())).or_else(|| state.mtime.map(|t| Time::from_nanos(t.into()))),
+                    mtime: b
+                        .map(|b| Time::from_nanos(b.row.mtime.into()))
+                        .or_else(|| state.mtime.map(|t| Time::from_nanos(t.into()))),
                     copy_path: at.map(|p| p.to_string()),
                 });
             }
-            out.push(ConflictInfo { item: id.to_string(), space: space.name.clone(), path, versions });
+            out.push(ConflictInfo {
+                item: id.to_string(),
+                space: space.name.clone(),
+                path,
+                versions,
+            });
         }
         Ok(out)
     }
@@ -59,16 +74,21 @@ impl Engine {
         let failed = |e: DbError| CommandError::failed(e.to_string());
         for space in self.spaces.values() {
             let (conn, n) = (self.db.read(), space.row.n);
-            let inside = what
-                .strip_prefix(&format!("{}:", space.name))
-                .or_else(|| what.strip_prefix(space.row.path.as_str()).and_then(|rest| rest.strip_prefix('/')));
+            let inside = what.strip_prefix(&format!("{}:", space.name)).or_else(|| {
+                what.strip_prefix(space.row.path.as_str())
+                    .and_then(|rest| rest.strip_prefix('/'))
+            });
             for (id, spot) in items::conflicts(conn, n).map_err(failed)? {
                 if what == id.to_string() {
                     return Ok((n, id, None));
                 }
                 let Some(inside) = inside else { continue };
-                let path = base::path(conn, n, &id).map_err(failed)?.map(|p| p.to_string());
-                if path.as_deref() == Some(inside) || path.is_none() && spot.shown.as_deref() == Some(inside) {
+                let path = base::path(conn, n, &id)
+                    .map_err(failed)?
+                    .map(|p| p.to_string());
+                if path.as_deref() == Some(inside)
+                    || path.is_none() && spot.shown.as_deref() == Some(inside)
+                {
                     return Ok((n, id, None));
                 }
                 for copy in base::copies(conn, n, &id).map_err(failed)? {
@@ -89,14 +109,30 @@ impl Engine {
     pub fn resolve(&mut self, what: &str, keep: Keep, now: Now) -> Result<(), CommandError> {
         let (n, id, copy) = self.conflicted(what)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
         let secret = space.secret.clone();
-        let row = items::get(self.db.read(), n, &id).map_err(failed)?.unwrap_or_default();
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(()) };
-        let here = base::get(self.db.read(), n, &id).map_err(failed)?.and_then(|b| b.row.content).or_else(|| state.content().cloned());
-        let others: Vec<_> = state.versions.iter().filter(|(_, c)| Some(c) != here.as_ref()).cloned().collect();
+        let row = items::get(self.db.read(), n, &id)
+            .map_err(failed)?
+            .unwrap_or_default();
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            return Ok(());
+        };
+        let here = base::get(self.db.read(), n, &id)
+            .map_err(failed)?
+            .and_then(|b| b.row.content)
+            .or_else(|| state.content().cloned());
+        let others: Vec<_> = state
+            .versions
+            .iter()
+            .filter(|(_, c)| Some(c) != here.as_ref())
+            .cloned()
+            .collect();
         let named = |op: &ownmesh_crdt::op::OpId, c: &Content| {
-            copy.is_none_or(|copy| copy == secret.conflict_item(&id, &version_hash(&secret, c), op.counter, &op.actor))
+            copy.is_none_or(|copy| {
+                copy == secret.conflict_item(&id, &version_hash(&secret, c), op.counter, &op.actor)
+            })
         };
         let mut chosen = others.iter().filter(|(op, c)| named(op, c));
         let there = chosen.next().map(|(_, c)| c.clone());
@@ -126,16 +162,38 @@ impl Engine {
     }
 
     /// Every copy becomes a file of its own under its present name.
-    fn keep_both(&mut self, n: i64, id: &ItemId, state: &ItemState, secret: &SpaceSecret) -> Result<(), DbError> {
+    fn keep_both(
+        &mut self,
+        n: i64,
+        id: &ItemId,
+        state: &ItemState,
+        secret: &SpaceSecret,
+    ) -> Result<(), DbError> {
         let registry = self.registry.view().clone();
-        let names = move |d: &ownmesh_crypto::DeviceId| registry.devices.get(d).map_or_else(|| d.to_string(), |e| e.name.clone());
+        let names = move |d: &ownmesh_crypto::DeviceId| {
+            registry
+                .devices
+                .get(d)
+                .map_or_else(|| d.to_string(), |e| e.name.clone())
+        };
         let sides = super::plan::sides(self.db.read(), n, id, secret, &names)?;
-        let Some(content) = state.content().cloned() else { return Ok(()) };
+        let Some(content) = state.content().cloned() else {
+            return Ok(());
+        };
         self.edit_items(n, |docs, actor| {
             for copy in sides.wanted.iter().filter(|w| w.copy_of.is_some()) {
                 let mut row = docs.load(&copy.id)?;
-                let place = Place { parent: copy.parent, name: copy.name.clone() };
-                let edits = item::create(copy.kind, &place, copy.content.as_ref(), Some(copy.mode), copy.mtime.or(state.mtime));
+                let place = Place {
+                    parent: copy.parent,
+                    name: copy.name.clone(),
+                };
+                let edits = item::create(
+                    copy.kind,
+                    &place,
+                    copy.content.as_ref(),
+                    Some(copy.mode),
+                    copy.mtime.or(state.mtime),
+                );
                 docs.author(actor, &copy.id, &mut row, &edits)?;
             }
             let mut row = docs.load(id)?;

@@ -50,8 +50,19 @@ pub struct Tally {
 }
 
 impl<'a> Docs<'a> {
-    pub(super) fn new(tx: &'a Connection, space: i64, totals: &'a mut Totals, tally: &'a mut Tally) -> Self {
-        Self { tx, space, totals, tally, writer: None }
+    pub(super) fn new(
+        tx: &'a Connection,
+        space: i64,
+        totals: &'a mut Totals,
+        tally: &'a mut Tally,
+    ) -> Self {
+        Self {
+            tx,
+            space,
+            totals,
+            tally,
+            writer: None,
+        }
     }
 
     /// Loads an item, or an empty one.
@@ -72,7 +83,9 @@ impl<'a> Docs<'a> {
             tracing::error!(%id, %error, "own change refused");
             DbError::Damaged("document")
         })?;
-        let Some(authored) = authored else { return Ok(false) };
+        let Some(authored) = authored else {
+            return Ok(false);
+        };
         logs::put_outbox(self.tx, self.space, id, &authored.bytes)?;
         self.tally.authored += 1;
         self.tree().store(id, row)?;
@@ -96,7 +109,9 @@ impl<'a> Docs<'a> {
         while progress && !waiting.is_empty() {
             progress = false;
             for bytes in std::mem::take(&mut waiting) {
-                let Ok(change) = CheckedChange::check(&bytes) else { continue };
+                let Ok(change) = CheckedChange::check(&bytes) else {
+                    continue;
+                };
                 match row.doc.apply(&change) {
                     Ok(Applied::Missing(_)) => waiting.push(bytes),
                     Ok(_) => progress = true,
@@ -110,7 +125,12 @@ impl<'a> Docs<'a> {
         self.tree().store(id, &mut row)
     }
 
-    fn apply(&mut self, id: &ItemId, row: &mut ItemRow, change: &CheckedChange) -> Result<bool, DbError> {
+    fn apply(
+        &mut self,
+        id: &ItemId,
+        row: &mut ItemRow,
+        change: &CheckedChange,
+    ) -> Result<bool, DbError> {
         match row.doc.apply(change) {
             Ok(Applied::Known) => {
                 self.tally.known += 1;
@@ -139,10 +159,20 @@ impl<'a> Docs<'a> {
     /// A batch may carry changes of an earlier incarnation of its writer, which a crash kept from
     /// being sealed. Who wrote them has to be known wherever they are: it names conflict copies.
     fn know_writer(&self, actor: &Incarnation) -> Result<(), DbError> {
-        let Some(writer) = self.writer.filter(|w| w.incarnation != *actor) else { return Ok(()) };
+        let Some(writer) = self.writer.filter(|w| w.incarnation != *actor) else {
+            return Ok(());
+        };
         if logs::writer(self.tx, self.space, actor)?.is_none() {
             let tag = writer.secret.writer_tag(&writer.device, actor);
-            logs::advance(self.tx, self.space, &tag, (&writer.device, actor), 0, &BatchHash::ZERO, 1)?;
+            logs::advance(
+                self.tx,
+                self.space,
+                &tag,
+                (&writer.device, actor),
+                0,
+                &BatchHash::ZERO,
+                1,
+            )?;
         }
         Ok(())
     }
@@ -154,6 +184,10 @@ impl<'a> Docs<'a> {
     }
 
     pub(super) fn tree(&mut self) -> Tree<'_> {
-        Tree { tx: self.tx, space: self.space, totals: self.totals }
+        Tree {
+            tx: self.tx,
+            space: self.space,
+            totals: self.totals,
+        }
     }
 }

@@ -36,21 +36,43 @@ impl Engine {
         for (device, id) in due {
             let Some(n) = self.number(&id) else { continue };
             let hello = self.hello(n)?;
-            self.effects.push(Effect::Send { device, message: Message::Space(hello) });
-            self.effects.push(Effect::Send { device, message: Message::Bye { reason: AGAIN.into() } });
+            self.effects.push(Effect::Send {
+                device,
+                message: Message::Space(hello),
+            });
+            self.effects.push(Effect::Send {
+                device,
+                message: Message::Bye {
+                    reason: AGAIN.into(),
+                },
+            });
         }
         Ok(())
     }
 
     fn number(&self, id: &SpaceId) -> Option<i64> {
-        self.spaces.values().find(|s| s.row.id == *id).map(|s| s.row.n)
+        self.spaces
+            .values()
+            .find(|s| s.row.id == *id)
+            .map(|s| s.row.n)
     }
 
     /// Applies batches in one transaction.
-    pub(super) fn take_batches(&mut self, now: Now, from: &DeviceId, id: &SpaceId, batches: &[Vec<u8>]) -> Result<(), DbError> {
-        let Some(n) = self.number(id) else { return Ok(()) };
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
-        let (registry, keys, tally, secret) = (&self.registry, &self.keys, &mut self.tally, &space.secret);
+    pub(super) fn take_batches(
+        &mut self,
+        now: Now,
+        from: &DeviceId,
+        id: &SpaceId,
+        batches: &[Vec<u8>],
+    ) -> Result<(), DbError> {
+        let Some(n) = self.number(id) else {
+            return Ok(());
+        };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let (registry, keys, tally, secret) =
+            (&self.registry, &self.keys, &mut self.tally, &space.secret);
         let key = |k: &KeyId| keys.get(id)?.get(k).cloned();
         let signer = |d: &DeviceId| registry.view().devices.get(d).map(|e| e.public.sign);
         let mut row = space.row.clone();
@@ -69,7 +91,9 @@ impl Engine {
                     }
                 };
                 let log = logs::by_tag(tx, n, &head.tag)?;
-                let (seq, chain) = log.as_ref().map_or((0, BatchHash::ZERO), |l| (l.seq, l.chain));
+                let (seq, chain) = log
+                    .as_ref()
+                    .map_or((0, BatchHash::ZERO), |l| (l.seq, l.chain));
                 match LogChain::check(seq, &chain, &head) {
                     Next::Ok => {}
                     Next::Known => {
@@ -81,7 +105,10 @@ impl Engine {
                         continue;
                     }
                     Next::Fork => {
-                        trouble.push(format!("the log {} goes on in two ways; this one is not taken in", head.tag));
+                        trouble.push(format!(
+                            "the log {} goes on in two ways; this one is not taken in",
+                            head.tag
+                        ));
                         continue;
                     }
                 }
@@ -97,10 +124,22 @@ impl Engine {
                         continue;
                     }
                 };
-                let log = logs::advance(tx, n, &head.tag, (&body.device, &body.incarnation), head.seq, &hash, 1)?;
+                let log = logs::advance(
+                    tx,
+                    n,
+                    &head.tag,
+                    (&body.device, &body.incarnation),
+                    head.seq,
+                    &hash,
+                    1,
+                )?;
                 logs::put_batch(tx, log, head.seq, body.changes.len(), bytes)?;
                 let mut docs = Docs::new(tx, n, &mut totals, tally);
-                docs.writer = Some(Writer { device: body.device, incarnation: body.incarnation, secret });
+                docs.writer = Some(Writer {
+                    device: body.device,
+                    incarnation: body.incarnation,
+                    secret,
+                });
                 for (item, change) in &body.changes {
                     docs.take(item, change)?;
                 }
@@ -129,7 +168,11 @@ impl Engine {
         }
         for message in trouble {
             let name = self.device_name(from);
-            self.trouble("batch", format!("a batch from {name} was refused: {message}"), now);
+            self.trouble(
+                "batch",
+                format!("a batch from {name} was refused: {message}"),
+                now,
+            );
         }
         Ok(())
     }
@@ -137,16 +180,24 @@ impl Engine {
     /// Asks a peer for its whole state if it no longer holds the batches this device lacks.
     pub(super) fn ask_for_state(&mut self, n: i64, device: &DeviceId) -> Result<(), DbError> {
         let id = self.spaces[&n].row.id;
-        if self.spaces[&n].row.state_from.is_some_and(|d| d != *device && self.peers.contains_key(&d)) {
+        if self.spaces[&n]
+            .row
+            .state_from
+            .is_some_and(|d| d != *device && self.peers.contains_key(&d))
+        {
             return Ok(());
         }
-        let Some(theirs) = self.peers.get(device).and_then(|p| p.spaces.get(&id)) else { return Ok(()) };
+        let Some(theirs) = self.peers.get(device).and_then(|p| p.spaces.get(&id)) else {
+            return Ok(());
+        };
         let have = logs::vector(self.db.read(), n)?;
         let pruned = theirs.vector.iter().any(|(tag, seq)| {
             let have = have.get(tag);
             have < seq && theirs.lowest.get(tag) > have + 1
         });
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         if !pruned {
             return Ok(());
         }
@@ -157,14 +208,27 @@ impl Engine {
         space.row.state_after = None;
         let (row, after) = (space.row.clone(), space.row.state_after);
         self.db.write(|tx| spaces::update(tx, &row))?;
-        self.effects.push(Effect::Send { device: *device, message: Message::WantState { space: id, after } });
+        self.effects.push(Effect::Send {
+            device: *device,
+            message: Message::WantState { space: id, after },
+        });
         Ok(())
     }
 
     /// Takes a page of state in; the vector is adopted with the last.
-    pub(super) fn take_page(&mut self, now: Now, from: &DeviceId, id: &SpaceId, bytes: &[u8]) -> Result<(), DbError> {
-        let Some(n) = self.number(id) else { return Ok(()) };
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+    pub(super) fn take_page(
+        &mut self,
+        now: Now,
+        from: &DeviceId,
+        id: &SpaceId,
+        bytes: &[u8],
+    ) -> Result<(), DbError> {
+        let Some(n) = self.number(id) else {
+            return Ok(());
+        };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         if space.row.state_from != Some(*from) {
             return Ok(());
         }
@@ -176,7 +240,11 @@ impl Engine {
             Ok(_) => return Ok(()),
             Err(error) => {
                 let name = self.device_name(from);
-                self.trouble("state", format!("state from {name} was refused: {error}"), now);
+                self.trouble(
+                    "state",
+                    format!("state from {name} was refused: {error}"),
+                    now,
+                );
                 return Ok(());
             }
         };
@@ -187,7 +255,15 @@ impl Engine {
             // Who wrote with which incarnation names conflict copies: known before any document.
             for mark in &page.logs {
                 if logs::by_tag(tx, n, &mark.tag)?.is_none_or(|l| l.seq < mark.seq) {
-                    let log = logs::advance(tx, n, &mark.tag, (&mark.device, &mark.incarnation), mark.seq, &mark.hash, 1)?;
+                    let log = logs::advance(
+                        tx,
+                        n,
+                        &mark.tag,
+                        (&mark.device, &mark.incarnation),
+                        mark.seq,
+                        &mark.hash,
+                        1,
+                    )?;
                     logs::prune(tx, log, mark.seq)?;
                     logs::set_low(tx, log, mark.seq + 1)?;
                 }
@@ -215,7 +291,10 @@ impl Engine {
         space.ack_due = page.last;
         if !page.last {
             let after: Option<ItemId> = Some(page.upto);
-            self.effects.push(Effect::Send { device: *from, message: Message::WantState { space: *id, after } });
+            self.effects.push(Effect::Send {
+                device: *from,
+                message: Message::WantState { space: *id, after },
+            });
         }
         Ok(())
     }

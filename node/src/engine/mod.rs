@@ -305,7 +305,9 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("device", &self.keys.device_id()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("device", &self.keys.device_id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -339,7 +341,10 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("device", &self.device).field("spaces", &self.spaces.len()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("device", &self.device)
+            .field("spaces", &self.spaces.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -362,11 +367,18 @@ impl Engine {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(mut db: Db, identity: Identity, rng: Box<dyn CryptoRng + Send>, now: Now) -> Result<Self, StartError> {
+    pub fn start(
+        mut db: Db,
+        identity: Identity,
+        rng: Box<dyn CryptoRng + Send>,
+        now: Now,
+    ) -> Result<Self, StartError> {
         let mesh = marks::get(db.read(), "mesh_secret")?
             .and_then(|b| <[u8; 32]>::try_from(b).ok())
             .map(MeshSecret::from_bytes)
-            .ok_or_else(|| DbError::NotOurs(db.path().map(ToOwned::to_owned).unwrap_or_default()))?;
+            .ok_or_else(|| {
+                DbError::NotOurs(db.path().map(ToOwned::to_owned).unwrap_or_default())
+            })?;
         let device = identity.keys.device_id();
         if marks::get(db.read(), "device")?.as_deref() != Some(device.as_bytes().as_slice()) {
             return Err(StartError::OtherDevice);
@@ -405,14 +417,27 @@ impl Engine {
     /// rather than go on with a disk that is full or gone.
     pub fn handle(&mut self, now: Now, event: Event) -> Result<(), DbError> {
         match event {
-            Event::PeerUp { device, instance, route, address } => self.peer_up(now, device, instance, route, address)?,
+            Event::PeerUp {
+                device,
+                instance,
+                route,
+                address,
+            } => self.peer_up(now, device, instance, route, address)?,
             Event::PeerDown { device } => self.peer_down(now, &device),
             Event::Message { device, bytes } => self.message(now, &device, &bytes)?,
             Event::Found { space, job, found } => self.found(now, space, job, found)?,
             Event::Scanned { space, job, result } => self.scanned(now, space, job, result)?,
             Event::Synced { space, job, error } => self.synced(now, space, job, error)?,
-            Event::Performed { space, job, outcomes } => self.performed(now, space, job, outcomes)?,
-            Event::Fetched { space, job, results } => self.fetched(now, space, job, results)?,
+            Event::Performed {
+                space,
+                job,
+                outcomes,
+            } => self.performed(now, space, job, outcomes)?,
+            Event::Fetched {
+                space,
+                job,
+                results,
+            } => self.fetched(now, space, job, results)?,
             Event::Disturbed { space, dirs } => self.disturbed(space, dirs),
             Event::Superseded { space, path } => {
                 self.disturbed(space, vec![path.parent().unwrap_or(RelPath::ROOT)]);
@@ -431,7 +456,7 @@ impl Engine {
             self.work(now, n)?;
         }
         self.close_gaps(now)?;
-        self.pump_all()?;
+        self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
         self.close_expired(now);
@@ -449,8 +474,17 @@ impl Engine {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
         let waits = self.waits.iter().map(|w| w.until);
         let window = self.pairing.as_ref().map(|w| w.until);
-        let gaps = self.peers.values().flat_map(|p| p.spaces.values()).filter_map(|s| s.gap_at);
-        spaces.chain(waits).chain(gaps).chain(self.ack_at).chain(window).min()
+        let gaps = self
+            .peers
+            .values()
+            .flat_map(|p| p.spaces.values())
+            .flat_map(|s| s.gap_at.into_iter().chain(s.patience_ends()));
+        spaces
+            .chain(waits)
+            .chain(gaps)
+            .chain(self.ack_at)
+            .chain(window)
+            .min()
     }
 
     /// What happened to changes since the start.

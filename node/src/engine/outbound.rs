@@ -41,12 +41,30 @@ pub(super) struct PeerSpace {
     /// Sent and not acknowledged: log, number, bytes.
     outstanding: VecDeque<(WriterTag, u64, usize)>,
     outstanding_bytes: usize,
+    /// When something of it was last sent or acknowledged.
+    progress_at: u64,
     /// When to ask again for what came out of order.
     pub(super) gap_at: Option<u64>,
     /// Where its state transfer from here goes on; `None` when there is none.
     pub(super) serving: Option<Vec<LogMark>>,
 }
 
+impl PeerSpace {
+    /// Everything not acknowledged is sent once more.
+    fn again(&mut self) {
+        self.sent = self.vector.clone();
+        self.outstanding.clear();
+        self.outstanding_bytes = 0;
+    }
+
+    /// When what is outstanding is sent once more.
+    pub(super) fn patience_ends(&self) -> Option<u64> {
+        (!self.outstanding.is_empty()).then_some(self.progress_at + PATIENCE)
+    }
+}
+
+/// Batches that a live peer has not acknowledged for so long are sent again, ms.
+const PATIENCE: u64 = 15_000;
 /// Bytes of batches a peer may have unacknowledged.
 const WINDOW: usize = 8 << 20;
 /// Bytes of batches in one message: a small edit of another space is never queued behind more.
@@ -59,14 +77,32 @@ const ACK_EVERY: u64 = 40;
 const PAGE: usize = 512 << 10;
 
 impl Engine {
-    pub(super) fn peer_up(&mut self, now: Now, device: DeviceId, instance: u64, route: &'static str, address: Option<String>) -> Result<(), DbError> {
+    pub(super) fn peer_up(
+        &mut self,
+        now: Now,
+        device: DeviceId,
+        instance: u64,
+        route: &'static str,
+        address: Option<String>,
+    ) -> Result<(), DbError> {
         if let Some(address) = address {
-            self.db.write(|tx| crate::db::marks::put_address(tx, &device, &address, now.wall))?;
+            self.db
+                .write(|tx| crate::db::marks::put_address(tx, &device, &address, now.wall))?;
         }
         let digest = self.registry.digest();
         let hashes = self.registry.hashes().collect();
-        self.peers.insert(device, Peer { instance, route, ..Peer::default() });
-        self.effects.push(Effect::Send { device, message: Message::Registry { digest, hashes } });
+        self.peers.insert(
+            device,
+            Peer {
+                instance,
+                route,
+                ..Peer::default()
+            },
+        );
+        self.effects.push(Effect::Send {
+            device,
+            message: Message::Registry { digest, hashes },
+        });
         for space in self.spaces.values_mut() {
             space.absent.retain(|(d, _), _| *d != device);
         }
@@ -76,12 +112,18 @@ impl Engine {
     }
 
     /// A device is reached by another connection now.
-    pub(crate) fn peer_moved(&mut self, device: &DeviceId, route: &'static str, address: &str) -> Result<(), DbError> {
+    pub(crate) fn peer_moved(
+        &mut self,
+        device: &DeviceId,
+        route: &'static str,
+        address: &str,
+    ) -> Result<(), DbError> {
         if let Some(peer) = self.peers.get_mut(device) {
             peer.route = route;
         }
         let wall = self.seen_at.wall;
-        self.db.write(|tx| crate::db::marks::put_address(tx, device, address, wall))
+        self.db
+            .write(|tx| crate::db::marks::put_address(tx, device, address, wall))
     }
 
     pub(super) fn peer_down(&mut self, now: Now, device: &DeviceId) {
@@ -102,14 +144,19 @@ impl Engine {
 
     /// Registries are exchanged: say what is known of each space.
     pub(super) fn peer_ready(&mut self, now: Now, device: &DeviceId) -> Result<(), DbError> {
-        let Some(peer) = self.peers.get_mut(device) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(device) else {
+            return Ok(());
+        };
         if !std::mem::replace(&mut peer.ready, true) {
             self.grant_keys(now)?;
         }
         let numbers: Vec<i64> = self.spaces.keys().copied().collect();
         for n in numbers {
             let hello = self.hello(n)?;
-            self.effects.push(Effect::Send { device: *device, message: Message::Space(hello) });
+            self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Space(hello),
+            });
         }
         Ok(())
     }
@@ -138,15 +185,29 @@ impl Engine {
 
     fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
         let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
-        self.peers.iter().filter(|(_, p)| joined(p)).map(|(d, _)| *d).collect()
+        self.peers
+            .iter()
+            .filter(|(_, p)| joined(p))
+            .map(|(d, _)| *d)
+            .collect()
     }
 
     /// Tells every ready peer how a space stands here.
     pub(super) fn tell_all(&mut self, n: i64) -> Result<(), crate::command::CommandError> {
-        let hello = self.hello(n).map_err(|e| crate::command::CommandError::failed(e.to_string()))?;
-        let ready: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        let hello = self
+            .hello(n)
+            .map_err(|e| crate::command::CommandError::failed(e.to_string()))?;
+        let ready: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready)
+            .map(|(d, _)| *d)
+            .collect();
         for device in ready {
-            self.effects.push(Effect::Send { device, message: Message::Space(hello.clone()) });
+            self.effects.push(Effect::Send {
+                device,
+                message: Message::Space(hello.clone()),
+            });
         }
         Ok(())
     }
@@ -162,15 +223,30 @@ impl Engine {
             missing_bytes: 0,
             items: 0,
         };
-        let ready: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        let ready: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready)
+            .map(|(d, _)| *d)
+            .collect();
         for device in ready {
-            self.effects.push(Effect::Send { device, message: Message::Space(gone.clone()) });
+            self.effects.push(Effect::Send {
+                device,
+                message: Message::Space(gone.clone()),
+            });
         }
     }
 
     /// A peer said how a space stands there; it acknowledges what it has by the same.
-    pub(super) fn hear_space(&mut self, now: Now, device: &DeviceId, hello: SpaceHello) -> Result<(), DbError> {
-        let Some(peer) = self.peers.get_mut(device) else { return Ok(()) };
+    pub(super) fn hear_space(
+        &mut self,
+        now: Now,
+        device: &DeviceId,
+        hello: SpaceHello,
+    ) -> Result<(), DbError> {
+        let Some(peer) = self.peers.get_mut(device) else {
+            return Ok(());
+        };
         let state = peer.spaces.entry(hello.space).or_default();
         state.joined = hello.joined;
         state.vector.merge(&hello.vector);
@@ -182,8 +258,16 @@ impl Engine {
             }
             state.outstanding.pop_front();
             state.outstanding_bytes -= bytes;
+            state.progress_at = now.mono;
         }
-        let Some(n) = self.spaces.values().find(|s| s.row.id == hello.space).map(|s| s.row.n) else { return Ok(()) };
+        let Some(n) = self
+            .spaces
+            .values()
+            .find(|s| s.row.id == hello.space)
+            .map(|s| s.row.n)
+        else {
+            return Ok(());
+        };
         let member = Member {
             device: *device,
             joined: hello.joined,
@@ -209,9 +293,14 @@ impl Engine {
 
     /// Seals own changes if somebody listens; flushes their content at its source first.
     pub(super) fn seal(&mut self, now: Now, n: i64) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
         let id = space.row.id;
-        if self.listeners(&id).is_empty() || space.sync_job.is_some() || logs::outbox_len(self.db.read(), n)? == 0 {
+        if self.listeners(&id).is_empty()
+            || space.sync_job.is_some()
+            || logs::outbox_len(self.db.read(), n)? == 0
+        {
             return Ok(());
         }
         if let Some(files) = &space.unsynced {
@@ -221,34 +310,61 @@ impl Engine {
                 space.sync_job = Some(job);
                 space.unsynced = None;
             }
-            self.effects.push(Effect::Sync { space: n, job, files });
+            self.effects.push(Effect::Sync {
+                space: n,
+                job,
+                files,
+            });
             return Ok(());
         }
-        let Some(key) = self.current_key(&id) else { return Ok(()) };
+        let Some(key) = self.current_key(&id) else {
+            return Ok(());
+        };
         let incarnation = self.incarnation();
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         let tag = space.secret.writer_tag(&self.device, &incarnation);
         let (keys, device, rng) = (&self.identity.keys, self.device, &mut *self.rng);
         self.db.write_durable(|tx| {
             loop {
                 let queued = logs::outbox(tx, n, BATCH.0, BATCH.1)?;
-                let Some(last) = queued.last().map(|q| q.0) else { return Ok::<_, DbError>(()) };
-                let (seq, prev) = logs::by_tag(tx, n, &tag)?.map_or((0, BatchHash::ZERO), |log| (log.seq, log.chain));
-                let head = BatchHead { tag, seq: seq + 1, prev, key: key.id };
+                let Some(last) = queued.last().map(|q| q.0) else {
+                    return Ok::<_, DbError>(());
+                };
+                let (seq, prev) = logs::by_tag(tx, n, &tag)?
+                    .map_or((0, BatchHash::ZERO), |log| (log.seq, log.chain));
+                let head = BatchHead {
+                    tag,
+                    seq: seq + 1,
+                    prev,
+                    key: key.id,
+                };
                 let seen = seen(tx, n, &tag)?;
                 let body = BatchBody {
                     space: id,
                     device,
                     incarnation,
                     seen,
-                    changes: queued.into_iter().map(|(_, item, change)| (item, change)).collect(),
+                    changes: queued
+                        .into_iter()
+                        .map(|(_, item, change)| (item, change))
+                        .collect(),
                 };
                 let count = body.changes.len();
                 let sealed = seal_batch(&head, &body, &key, keys, rng).map_err(|error| {
                     tracing::error!(%error, "own changes could not be sealed");
                     DbError::Damaged("outbox")
                 })?;
-                let log = logs::advance(tx, n, &tag, (&device, &incarnation), head.seq, &sealed.hash, 1)?;
+                let log = logs::advance(
+                    tx,
+                    n,
+                    &tag,
+                    (&device, &incarnation),
+                    head.seq,
+                    &sealed.hash,
+                    1,
+                )?;
                 logs::put_batch(tx, log, head.seq, count, &sealed.bytes)?;
                 logs::drop_outbox(tx, n, last)?;
             }
@@ -259,12 +375,25 @@ impl Engine {
     }
 
     /// Files are flushed.
-    pub(super) fn synced(&mut self, now: Now, n: i64, job: Job, error: Option<String>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+    pub(super) fn synced(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        error: Option<String>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         if space.sync_job == Some(job) {
             space.sync_job = None;
             if let Some(error) = error {
-                space.problem("", "disk", format!("could not be flushed: {error}"), now.wall);
+                space.problem(
+                    "",
+                    "disk",
+                    format!("could not be flushed: {error}"),
+                    now.wall,
+                );
                 space.unsynced = Some(Vec::new());
                 space.retry_at = Some(now.mono + super::space::RETRY);
             }
@@ -274,36 +403,59 @@ impl Engine {
     }
 
     /// Sends every peer what it lacks, within its window.
-    pub(super) fn pump_all(&mut self) -> Result<(), DbError> {
-        let devices: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+    pub(super) fn pump_all(&mut self, now: Now) -> Result<(), DbError> {
+        let devices: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready)
+            .map(|(d, _)| *d)
+            .collect();
         for device in devices {
             let numbers: Vec<i64> = self.spaces.keys().copied().collect();
             for n in numbers {
-                self.pump(&device, n)?;
+                self.pump(now, &device, n)?;
             }
         }
         Ok(())
     }
 
-    fn pump(&mut self, device: &DeviceId, n: i64) -> Result<(), DbError> {
+    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<(), DbError> {
         let id = self.spaces[&n].row.id;
-        let Some(state) = self.peers.get_mut(device).and_then(|p| p.spaces.get_mut(&id)) else { return Ok(()) };
+        let Some(state) = self
+            .peers
+            .get_mut(device)
+            .and_then(|p| p.spaces.get_mut(&id))
+        else {
+            return Ok(());
+        };
         if !state.joined {
             return Ok(());
+        }
+        if state.outstanding.is_empty() {
+            state.progress_at = now.mono;
+        } else if now.mono >= state.progress_at + PATIENCE {
+            // Not acknowledged for so long on a live connection: it is said once more.
+            state.again();
+            state.progress_at = now.mono;
         }
         for log in logs::all(self.db.read(), n)? {
             let mut sent = state.sent.get(&log.tag);
             // What is pruned here it gets as state, or from somebody else.
             while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
                 let batches = logs::batches_after(self.db.read(), log.n, sent, MESSAGE)?;
-                let Some((last, _)) = batches.last() else { break };
+                let Some((last, _)) = batches.last() else {
+                    break;
+                };
                 sent = *last;
                 for (seq, bytes) in &batches {
                     state.outstanding.push_back((log.tag, *seq, bytes.len()));
                     state.outstanding_bytes += bytes.len();
                 }
                 let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
-                self.effects.push(Effect::Send { device: *device, message: Message::Batches { space: id, batches } });
+                self.effects.push(Effect::Send {
+                    device: *device,
+                    message: Message::Batches { space: id, batches },
+                });
             }
             state.sent.raise(log.tag, sent);
         }
@@ -312,7 +464,12 @@ impl Engine {
 
     /// Acknowledges what was applied since the last time, after one flush for all of it.
     pub(super) fn acknowledge(&mut self, now: Now) -> Result<(), DbError> {
-        let due: Vec<i64> = self.spaces.values().filter(|s| s.ack_due).map(|s| s.row.n).collect();
+        let due: Vec<i64> = self
+            .spaces
+            .values()
+            .filter(|s| s.ack_due)
+            .map(|s| s.row.n)
+            .collect();
         if due.is_empty() {
             self.ack_at = None;
             return Ok(());
@@ -328,8 +485,17 @@ impl Engine {
                 space.ack_due = false;
             }
             let hello = self.hello(n)?;
-            for device in self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect::<Vec<_>>() {
-                self.effects.push(Effect::Send { device, message: Message::Space(hello.clone()) });
+            for device in self
+                .peers
+                .iter()
+                .filter(|(_, p)| p.ready)
+                .map(|(d, _)| *d)
+                .collect::<Vec<_>>()
+            {
+                self.effects.push(Effect::Send {
+                    device,
+                    message: Message::Space(hello.clone()),
+                });
             }
         }
         Ok(())
@@ -340,7 +506,14 @@ impl Engine {
     fn prune(&mut self, n: i64) -> Result<(), DbError> {
         let conn = self.db.read();
         let members = spaces::members(conn, n)?;
-        let others: Vec<DeviceId> = self.registry.view().devices.keys().copied().filter(|d| *d != self.device).collect();
+        let others: Vec<DeviceId> = self
+            .registry
+            .view()
+            .devices
+            .keys()
+            .copied()
+            .filter(|d| *d != self.device)
+            .collect();
         let mut acks = Vec::new();
         for device in others {
             match members.iter().find(|m| m.device == device) {
@@ -355,7 +528,12 @@ impl Engine {
         }
         let mut cuts = Vec::new();
         for log in logs::all(conn, n)? {
-            let have = acks.iter().filter(|(d, _)| *d != log.device).map(|(_, v)| v.get(&log.tag)).min().unwrap_or(log.seq);
+            let have = acks
+                .iter()
+                .filter(|(d, _)| *d != log.device)
+                .map(|(_, v)| v.get(&log.tag))
+                .min()
+                .unwrap_or(log.seq);
             let upto = have.min(log.seq);
             if upto >= log.low {
                 cuts.push((log.n, upto));
@@ -376,12 +554,27 @@ impl Engine {
     /// A peer wants everything: one page, and the next when it asks for it. Documents may change
     /// between pages; the vector on the last page is the one of the moment the first was made, so
     /// nothing that came later is taken for known.
-    pub(super) fn serve_state(&mut self, device: &DeviceId, id: &SpaceId, after: Option<ItemId>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else { return Ok(()) };
+    pub(super) fn serve_state(
+        &mut self,
+        device: &DeviceId,
+        id: &SpaceId,
+        after: Option<ItemId>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else {
+            return Ok(());
+        };
         let n = space.row.n;
-        let Some(key) = self.current_key(id) else { return Ok(()) };
+        let Some(key) = self.current_key(id) else {
+            return Ok(());
+        };
         let conn = self.db.read();
-        let Some(state) = self.peers.get_mut(device).and_then(|p| p.spaces.get_mut(id)) else { return Ok(()) };
+        let Some(state) = self
+            .peers
+            .get_mut(device)
+            .and_then(|p| p.spaces.get_mut(id))
+        else {
+            return Ok(());
+        };
         if after.is_none() || state.serving.is_none() {
             let marks = logs::all(conn, n)?.into_iter().map(|log| LogMark {
                 tag: log.tag,
@@ -400,7 +593,10 @@ impl Engine {
             }
             let Some(item) = row.id else { continue };
             bytes += row.doc.body.len() + 32;
-            let changes = row.doc.changes().map_err(|_| DbError::Damaged("document"))?;
+            let changes = row
+                .doc
+                .changes()
+                .map_err(|_| DbError::Damaged("document"))?;
             docs.push((item, changes));
         }
         last &= docs.len() < 2_000;
@@ -411,29 +607,50 @@ impl Engine {
             upto: docs.last().map_or(ItemId::from_bytes([0xff; 16]), |d| d.0),
             docs,
             last,
-            logs: if last { state.serving.take().unwrap_or_default() } else { Vec::new() },
+            logs: if last {
+                state.serving.take().unwrap_or_default()
+            } else {
+                Vec::new()
+            },
         };
         match seal_page(&body, &key, &self.identity.keys, &mut *self.rng) {
-            Ok(bytes) => self.effects.push(Effect::Send { device: *device, message: Message::Page { space: *id, bytes } }),
+            Ok(bytes) => self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Page { space: *id, bytes },
+            }),
             Err(error) => tracing::error!(%error, "a page of state could not be sealed"),
         }
         Ok(())
     }
 
     /// Takes one message of a connected device in.
-    pub(super) fn message(&mut self, now: Now, device: &DeviceId, bytes: &[u8]) -> Result<(), DbError> {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        device: &DeviceId,
+        bytes: &[u8],
+    ) -> Result<(), DbError> {
         if !self.peers.contains_key(device) || !self.registry.view().devices.contains_key(device) {
             return Ok(());
         }
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
-                self.trouble("peer", format!("{} sent something unreadable: {error}", self.device_name(device)), now);
+                self.trouble(
+                    "peer",
+                    format!(
+                        "{} sent something unreadable: {error}",
+                        self.device_name(device)
+                    ),
+                    now,
+                );
                 return Ok(());
             }
         };
         match message {
-            Message::Registry { digest, hashes } => self.hear_registry(now, device, digest, &hashes),
+            Message::Registry { digest, hashes } => {
+                self.hear_registry(now, device, digest, &hashes)
+            }
             Message::Statements(statements) => self.hear_statements(now, device, &statements),
             Message::Space(hello) => self.hear_space(now, device, hello),
             Message::Batches { space, batches } => self.take_batches(now, device, &space, &batches),
@@ -442,10 +659,13 @@ impl Engine {
             Message::Superseded { .. } => Ok(()),
             Message::Bye { reason } => {
                 if reason == super::inbound::AGAIN {
-                    for state in self.peers.get_mut(device).into_iter().flat_map(|p| p.spaces.values_mut()) {
-                        state.sent = state.vector.clone();
-                        state.outstanding.clear();
-                        state.outstanding_bytes = 0;
+                    for state in self
+                        .peers
+                        .get_mut(device)
+                        .into_iter()
+                        .flat_map(|p| p.spaces.values_mut())
+                    {
+                        state.again();
                     }
                 }
                 Ok(())
@@ -456,7 +676,13 @@ impl Engine {
 
 /// What a batch may depend on: the ends of all other logs applied here. A removed device's batch
 /// will be kept only if a member's names it.
-fn seen(tx: &crate::db::Connection, n: i64, own: &WriterTag) -> Result<Vec<(WriterTag, u64, BatchHash)>, DbError> {
-    let others = logs::all(tx, n)?.into_iter().filter(|log| log.tag != *own && log.seq > 0);
+fn seen(
+    tx: &crate::db::Connection,
+    n: i64,
+    own: &WriterTag,
+) -> Result<Vec<(WriterTag, u64, BatchHash)>, DbError> {
+    let others = logs::all(tx, n)?
+        .into_iter()
+        .filter(|log| log.tag != *own && log.seq > 0);
     Ok(others.map(|log| (log.tag, log.seq, log.chain)).collect())
 }

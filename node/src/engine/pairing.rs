@@ -41,28 +41,53 @@ impl Engine {
         _password: Option<String>,
         events: mpsc::Sender<PairEvent>,
     ) -> Result<(), CommandError> {
-        if self.pairing.as_ref().is_some_and(|w| w.session.is_open() && !w.events.is_closed()) {
-            return Err(CommandError::refused("a pairing window is open already").hint("close the other mesh pair first"));
+        if self
+            .pairing
+            .as_ref()
+            .is_some_and(|w| w.session.is_open() && !w.events.is_closed())
+        {
+            return Err(CommandError::refused("a pairing window is open already")
+                .hint("close the other mesh pair first"));
         }
         self.close_window();
         let view = self.registry.view();
         if view.devices.len() >= MAX_DEVICES {
             let names: Vec<&str> = view.devices.values().map(|d| d.name.as_str()).collect();
-            return Err(CommandError::refused(format!("a mesh has at most {MAX_DEVICES} devices")).hint(names.join(", ")));
+            return Err(
+                CommandError::refused(format!("a mesh has at most {MAX_DEVICES} devices"))
+                    .hint(names.join(", ")),
+            );
         }
         if !view.devices.get(&self.device).is_some_and(|d| d.may_add) {
-            return Err(CommandError::refused("this device may not let others in").hint("run mesh pair on the device that may; mesh devices shows which"));
+            return Err(CommandError::refused("this device may not let others in")
+                .hint("run mesh pair on the device that may; mesh devices shows which"));
         }
         let at = self.instant(now);
-        let session = SponsorSession::open(view.mesh_id, self.identity.keys.clone(), trust_code, at, &mut *self.rng);
+        let session = SponsorSession::open(
+            view.mesh_id,
+            self.identity.keys.clone(),
+            trust_code,
+            at,
+            &mut *self.rng,
+        );
         let hints = (self.identity.hints)();
         let (Some(Ok(ticket)), Some(name)) = (session.ticket(hints), session.name()) else {
             return Err(CommandError::failed("the ticket could not be made"));
         };
-        let text = ticket.format().map_err(|e| CommandError::failed(e.to_string()))?;
-        drop(events.try_send(PairEvent::Window { code: None, ticket: text.to_string(), expires_in_s: WINDOW_TIME.as_secs() }));
+        let text = ticket
+            .format()
+            .map_err(|e| CommandError::failed(e.to_string()))?;
+        drop(events.try_send(PairEvent::Window {
+            code: None,
+            ticket: text.to_string(),
+            expires_in_s: WINDOW_TIME.as_secs(),
+        }));
         let until = now.mono + u64::try_from(WINDOW_TIME.as_millis()).unwrap_or(u64::MAX);
-        self.pairing = Some(Window { session, events, until });
+        self.pairing = Some(Window {
+            session,
+            events,
+            until,
+        });
         self.effects.push(Effect::OpenWindow { name });
         Ok(())
     }
@@ -81,7 +106,9 @@ impl Engine {
     /// No window is open.
     pub fn confirm_words(&mut self, words: &str) -> Result<(), CommandError> {
         let Some(window) = &mut self.pairing else {
-            return Err(CommandError::refused("no pairing window is open").hint("open one with: mesh pair"));
+            return Err(
+                CommandError::refused("no pairing window is open").hint("open one with: mesh pair")
+            );
         };
         let effects = window.session.confirm_words(words);
         self.pair_effects(effects);
@@ -91,15 +118,21 @@ impl Engine {
     /// A frame came from somebody unknown.
     pub fn pair_frame(&mut self, now: Now, stream: PairStream, remote: [u8; 32], bytes: &[u8]) {
         let at = self.instant(now);
-        let Some(window) = &mut self.pairing else { return };
-        let effects = window.session.handle_frame(at, &mut *self.rng, stream, remote, bytes);
+        let Some(window) = &mut self.pairing else {
+            return;
+        };
+        let effects = window
+            .session
+            .handle_frame(at, &mut *self.rng, stream, remote, bytes);
         self.seen_at = now;
         self.pair_effects(effects);
     }
 
     /// A pairing stream is gone.
     pub fn pair_closed(&mut self, now: Now, stream: PairStream) {
-        let Some(window) = &mut self.pairing else { return };
+        let Some(window) = &mut self.pairing else {
+            return;
+        };
         let effects = window.session.handle_closed(stream);
         self.seen_at = now;
         self.pair_effects(effects);
@@ -109,7 +142,9 @@ impl Engine {
     pub(super) fn close_expired(&mut self, now: Now) {
         let at = self.instant(now);
         self.seen_at = now;
-        let Some(window) = &mut self.pairing else { return };
+        let Some(window) = &mut self.pairing else {
+            return;
+        };
         if window.events.is_closed() {
             self.close_window();
             return;
@@ -120,18 +155,32 @@ impl Engine {
 
     fn pair_effects(&mut self, effects: Vec<SponsorEffect>) {
         for effect in effects {
-            let Some(window) = &mut self.pairing else { return };
+            let Some(window) = &mut self.pairing else {
+                return;
+            };
             let tell = |event| drop(window.events.try_send(event));
             match effect {
-                SponsorEffect::Send { .. } | SponsorEffect::Close { .. } => self.effects.push(Effect::Pair(effect)),
-                SponsorEffect::Joining { name, platform, .. } => tell(PairEvent::Joining { name, platform }),
+                SponsorEffect::Send { .. } | SponsorEffect::Close { .. } => {
+                    self.effects.push(Effect::Pair(effect))
+                }
+                SponsorEffect::Joining { name, platform, .. } => {
+                    tell(PairEvent::Joining { name, platform })
+                }
                 SponsorEffect::AskWords => tell(PairEvent::Confirm {}),
                 SponsorEffect::WordsWrong { left } => {
-                    tell(PairEvent::Failed { reason: "these are not the words the new device shows".into(), attempts_left: left.into() });
+                    tell(PairEvent::Failed {
+                        reason: "these are not the words the new device shows".into(),
+                        attempts_left: left.into(),
+                    });
                     tell(PairEvent::Confirm {});
                 }
-                SponsorEffect::Failed { why, attempts_left, .. } => {
-                    tell(PairEvent::Failed { reason: why.to_string(), attempts_left: attempts_left.into() });
+                SponsorEffect::Failed {
+                    why, attempts_left, ..
+                } => {
+                    tell(PairEvent::Failed {
+                        reason: why.to_string(),
+                        attempts_left: attempts_left.into(),
+                    });
                 }
                 SponsorEffect::Done { device } => {
                     let name = self.device_name(&device);
@@ -145,7 +194,9 @@ impl Engine {
                 }
                 SponsorEffect::NeedEnrollment { join } => {
                     let answer = match self.admit(&join) {
-                        Ok(enrollment) => self.pairing.as_mut().map(|w| w.session.enroll(enrollment)),
+                        Ok(enrollment) => {
+                            self.pairing.as_mut().map(|w| w.session.enroll(enrollment))
+                        }
                         Err(reason) => {
                             tracing::error!(reason, "the new device could not be admitted");
                             self.close_window();
@@ -167,18 +218,42 @@ impl Engine {
         let keys = self.identity.keys.clone();
         let fail = |e: registry::StatementError| e.to_string();
         let by = By::Device(&keys);
-        let device = registry::device(by, &mesh, &join.name, &join.platform, &join.card, JoinPath::Ticket, at).map_err(fail)?;
+        let device = registry::device(
+            by,
+            &mesh,
+            &join.name,
+            &join.platform,
+            &join.card,
+            JoinPath::Ticket,
+            at,
+        )
+        .map_err(fail)?;
         let mut statements = vec![device.bytes().to_vec()];
-        if self.registry.view().devices.get(&self.device).is_some_and(|d| d.may_pass_on) {
+        if self
+            .registry
+            .view()
+            .devices
+            .get(&self.device)
+            .is_some_and(|d| d.may_pass_on)
+        {
             let id = join.card.public.device_id();
-            statements.push(registry::delegation(by, &mesh, id, false, at).map_err(fail)?.bytes().to_vec());
+            statements.push(
+                registry::delegation(by, &mesh, id, false, at)
+                    .map_err(fail)?
+                    .bytes()
+                    .to_vec(),
+            );
         }
         self.publish(statements).map_err(|e| e.to_string())?;
         let now = self.seen_at;
         self.grant_keys(now).map_err(|e| e.to_string())?;
         Ok(Enrollment {
             mesh_secret: self.mesh.clone(),
-            statements: self.registry.statements().map(|s| s.bytes().to_vec()).collect(),
+            statements: self
+                .registry
+                .statements()
+                .map(|s| s.bytes().to_vec())
+                .collect(),
             keyslots: self.identity.keyslots.clone(),
         })
     }

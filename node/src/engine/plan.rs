@@ -80,14 +80,23 @@ pub(super) fn sides(
 ) -> Result<Sides, DbError> {
     let row = items::get(tx, space, id)?.unwrap_or_default();
     // The file of a conflict copy that has become an item of its own is that item's, from then on.
-    let mut base: Vec<Base> = base::get(tx, space, id)?.into_iter().filter(|b| b.row.copy_of.is_none() || row.spot.alive).collect();
+    let mut base: Vec<Base> = base::get(tx, space, id)?
+        .into_iter()
+        .filter(|b| b.row.copy_of.is_none() || row.spot.alive)
+        .collect();
     for copy in base::copies(tx, space, id)? {
         if !items::place(tx, space, &copy.row.id)?.is_some_and(|s| s.alive) {
             base.push(copy);
         }
     }
     let state = ItemState::from_registers(&row.doc.regs);
-    let mut out = Sides { wanted: Vec::new(), base, changes: row.doc.changes, acts: Vec::new(), known: state.is_some() };
+    let mut out = Sides {
+        wanted: Vec::new(),
+        base,
+        changes: row.doc.changes,
+        acts: Vec::new(),
+        known: state.is_some(),
+    };
     let Some(state) = state else { return Ok(out) };
     if !row.spot.alive {
         out.acts = state.tomb_acts;
@@ -97,7 +106,8 @@ pub(super) fn sides(
         out.known = false;
         return Ok(out);
     };
-    out.wanted.push(main(id, &state, &row, parent, shown.clone()));
+    out.wanted
+        .push(main(id, &state, &row, parent, shown.clone()));
     for (op, content) in state.conflicts() {
         let hash = version_hash(secret, &content);
         let copy = secret.conflict_item(id, &hash, op.counter, &op.actor);
@@ -114,7 +124,10 @@ pub(super) fn sides(
             parent,
             name: conflict_name(&shown, &device, hash.as_bytes()),
             kind: state.kind,
-            seen: Seen { c: state.ops_of(&content), ..Seen::default() },
+            seen: Seen {
+                c: state.ops_of(&content),
+                ..Seen::default()
+            },
             content: Some(content),
             mode: state.mode.unwrap_or(DEFAULT_FILE),
             mtime: None,
@@ -125,8 +138,18 @@ pub(super) fn sides(
 
 fn main(id: &ItemId, state: &ItemState, row: &ItemRow, parent: ItemId, name: String) -> Wanted {
     let content = state.content().cloned();
-    let seen = Seen { c: content.as_ref().map(|c| state.ops_of(c)).unwrap_or_default(), ..state.seen() };
-    let default = if state.kind == Kind::Dir { DEFAULT_DIR } else { DEFAULT_FILE };
+    let seen = Seen {
+        c: content
+            .as_ref()
+            .map(|c| state.ops_of(c))
+            .unwrap_or_default(),
+        ..state.seen()
+    };
+    let default = if state.kind == Kind::Dir {
+        DEFAULT_DIR
+    } else {
+        DEFAULT_FILE
+    };
     Wanted {
         id: *id,
         copy_of: None,
@@ -136,7 +159,11 @@ fn main(id: &ItemId, state: &ItemState, row: &ItemRow, parent: ItemId, name: Str
         content,
         seen,
         mode: state.mode.unwrap_or(default),
-        mtime: if state.kind == Kind::Dir { None } else { state.mtime },
+        mtime: if state.kind == Kind::Dir {
+            None
+        } else {
+            state.mtime
+        },
     }
 }
 
@@ -167,11 +194,17 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
             }
         }
     }
-    if steps.is_empty() { vec![Next::Clean] } else { steps }
+    if steps.is_empty() {
+        vec![Next::Clean]
+    } else {
+        steps
+    }
 }
 
 fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
-    let Some(b) = base else { return Some(Next::Make(wanted.clone())) };
+    let Some(b) = base else {
+        return Some(Next::Make(wanted.clone()));
+    };
     if b.row.kind != wanted.kind {
         // Ids include the kind, so this is a damaged or hostile document: leave the disk alone.
         return None;
@@ -183,7 +216,11 @@ fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
         return Some(Next::Replace(Box::new(b.clone()), wanted.clone()));
     }
     let mtime = wanted.mtime.unwrap_or(b.asked_mtime);
-    let mode = if wanted.copy_of.is_some() { b.asked_mode } else { wanted.mode };
+    let mode = if wanted.copy_of.is_some() {
+        b.asked_mode
+    } else {
+        wanted.mode
+    };
     if wanted.kind != Kind::Symlink && (b.asked_mode != mode || b.asked_mtime != mtime) {
         return Some(Next::Meta(Box::new(b.clone()), wanted.clone()));
     }
@@ -199,8 +236,14 @@ fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
 /// Whether content, mode, mtime and seen operations of a base row are what the document says; its
 /// place and copies are the caller's to compare.
 pub(super) fn agrees(tx: &Connection, space: i64, b: &Base) -> Result<bool, DbError> {
-    let Some(row) = items::get(tx, space, &b.row.id)? else { return Ok(false) };
-    let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(false) };
-    let (Some(parent), Some(shown)) = (row.spot.ep, row.spot.shown.clone()) else { return Ok(false) };
+    let Some(row) = items::get(tx, space, &b.row.id)? else {
+        return Ok(false);
+    };
+    let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+        return Ok(false);
+    };
+    let (Some(parent), Some(shown)) = (row.spot.ep, row.spot.shown.clone()) else {
+        return Ok(false);
+    };
     Ok(toward(&main(&b.row.id, &state, &row, parent, shown), Some(b)).is_none())
 }

@@ -18,7 +18,9 @@ pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(),
     let mut open = vec![*id];
     while let Some(at) = open.pop() {
         open.extend(base::child_ids(tx, n, &at)?);
-        let item = base::get(tx, n, &at)?.and_then(|b| b.row.copy_of).map_or(at, |c| c.0);
+        let item = base::get(tx, n, &at)?
+            .and_then(|b| b.row.copy_of)
+            .map_or(at, |c| c.0);
         base::remove(tx, n, &at)?;
         base::mark_dirty(tx, n, &item, 0)?;
     }
@@ -33,7 +35,10 @@ impl Engine {
     /// If the disk cannot be read: the space is not to be used then.
     pub fn recover(&mut self, n: i64, disk: &dyn Disk, seconds: u64) -> Result<(), String> {
         let rows = base::placing(self.db.read(), n).map_err(|e| e.to_string())?;
-        let staged: BTreeMap<String, u64> = rows.iter().filter_map(|r| Some((r.staged.clone()?, r.ino))).collect();
+        let staged: BTreeMap<String, u64> = rows
+            .iter()
+            .filter_map(|r| Some((r.staged.clone()?, r.ino)))
+            .collect();
         // Parked entries go back where base has them, if that place is free.
         for row in &rows {
             let parked = perform::parked(&row.id);
@@ -42,18 +47,25 @@ impl Engine {
             }
             let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
             if let Some(home) = home {
-                if disk.meta(&home).ok().flatten().is_none() && disk.rename_new(&parked, &home).is_ok() {
+                if disk.meta(&home).ok().flatten().is_none()
+                    && disk.rename_new(&parked, &home).is_ok()
+                {
                     drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
                 }
             }
         }
         let ours = |path: &RelPath, meta: &crate::disk::Meta| {
-            let Some(name) = path.name() else { return false };
+            let Some(name) = path.name() else {
+                return false;
+            };
             path.parent() == Some(private(TMP))
                 && name.starts_with("s-")
                 && staged.get(name).is_none_or(|ino| *ino == meta.ino)
         };
-        let saved = perform::salvage(disk, &ours, &|name| trash::name(seconds, &ItemId::ROOT, name)).map_err(|e| e.to_string())?;
+        let saved = perform::salvage(disk, &ours, &|name| {
+            trash::name(seconds, &ItemId::ROOT, name)
+        })
+        .map_err(|e| e.to_string())?;
         for path in &saved {
             tracing::warn!(%path, "a crash left this half done; it was brought to the trash");
         }
@@ -65,7 +77,9 @@ impl Engine {
                 }
             }
         }
-        self.db.write(|tx| rows.iter().try_for_each(|row| clear(tx, n, disk, row))).map_err(|e: DbError| e.to_string())
+        self.db
+            .write(|tx| rows.iter().try_for_each(|row| clear(tx, n, disk, row)))
+            .map_err(|e: DbError| e.to_string())
     }
 }
 
@@ -73,7 +87,10 @@ fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), 
     if let Some(path) = base::path(tx, n, &row.id)? {
         if disk.meta(&path).ok().flatten().is_none() {
             // Moved already? Then it stands at the step's path, and a scan finds it by its inode.
-            let there = RelPath::parse(&row.path).ok().filter(|p| *p != path).and_then(|p| disk.meta(&p).ok().flatten());
+            let there = RelPath::parse(&row.path)
+                .ok()
+                .filter(|p| *p != path)
+                .and_then(|p| disk.meta(&p).ok().flatten());
             let moved = match (there, base::get(tx, n, &row.id)?) {
                 (Some(meta), Some(b)) => (meta.ino, meta.dev) == (b.row.stat.ino, b.row.stat.dev),
                 _ => false,

@@ -32,7 +32,11 @@ pub(super) fn load(db: &mut Db) -> Result<Registry, StartError> {
 impl Engine {
     /// The name of a device, or its id where none is known.
     pub(crate) fn device_name(&self, device: &DeviceId) -> String {
-        self.registry.view().devices.get(device).map_or_else(|| device.to_string(), |d| d.name.clone())
+        self.registry
+            .view()
+            .devices
+            .get(device)
+            .map_or_else(|| device.to_string(), |d| d.name.clone())
     }
 
     /// Opens every epoch key that is granted to this device and not open yet.
@@ -48,7 +52,9 @@ impl Engine {
                     Ok(key) => {
                         keys.insert(epoch.key_id, key);
                     }
-                    Err(error) => tracing::warn!(%space, %error, "an epoch key granted to this device does not open"),
+                    Err(error) => {
+                        tracing::warn!(%space, %error, "an epoch key granted to this device does not open")
+                    }
                 }
             }
         }
@@ -78,10 +84,18 @@ impl Engine {
         if new.is_empty() {
             return Ok(0);
         }
-        self.db.write(|tx| new.iter().try_for_each(|bytes| marks::put_statement(tx, bytes)))?;
+        self.db.write(|tx| {
+            new.iter()
+                .try_for_each(|bytes| marks::put_statement(tx, bytes))
+        })?;
         self.open_grants();
-        let after: Vec<(DeviceId, String)> =
-            self.registry.view().devices.iter().map(|(id, d)| (*id, d.name.clone())).collect();
+        let after: Vec<(DeviceId, String)> = self
+            .registry
+            .view()
+            .devices
+            .iter()
+            .map(|(id, d)| (*id, d.name.clone()))
+            .collect();
         for (id, name) in after {
             if !before.contains(&id) && id != self.device {
                 self.notice(Notice::Paired { device: name });
@@ -95,9 +109,17 @@ impl Engine {
     pub(super) fn publish(&mut self, statements: Vec<Vec<u8>>) -> Result<(), DbError> {
         self.take_statements(&statements)?;
         self.db.write_durable(|_| Ok::<(), DbError>(()))?;
-        let ready: Vec<DeviceId> = self.peers.iter().filter(|(_, p)| p.ready).map(|(d, _)| *d).collect();
+        let ready: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready)
+            .map(|(d, _)| *d)
+            .collect();
         for device in ready {
-            self.effects.push(Effect::Send { device, message: Message::Statements(statements.clone()) });
+            self.effects.push(Effect::Send {
+                device,
+                message: Message::Statements(statements.clone()),
+            });
         }
         Ok(())
     }
@@ -108,18 +130,35 @@ impl Engine {
         let view = self.registry.view();
         for (space, epochs) in &view.epochs {
             for epoch in epochs {
-                let lacking: Vec<DeviceId> = view.ungranted(epoch).filter(|d| *d != self.device).collect();
-                let Some(key) = self.key(space, &epoch.key_id) else { continue };
+                let lacking: Vec<DeviceId> = view
+                    .ungranted(epoch)
+                    .filter(|d| *d != self.device)
+                    .collect();
+                let Some(key) = self.key(space, &epoch.key_id) else {
+                    continue;
+                };
                 if lacking.is_empty() {
                     continue;
                 }
-                match registry::grants(&self.identity.keys, view, space, &key, &lacking, seconds(now), &mut *self.rng) {
+                match registry::grants(
+                    &self.identity.keys,
+                    view,
+                    space,
+                    &key,
+                    &lacking,
+                    seconds(now),
+                    &mut *self.rng,
+                ) {
                     Ok(statement) => statements.push(statement.bytes().to_vec()),
                     Err(error) => tracing::warn!(%error, "epoch keys could not be granted"),
                 }
             }
         }
-        if statements.is_empty() { Ok(()) } else { self.publish(statements) }
+        if statements.is_empty() {
+            Ok(())
+        } else {
+            self.publish(statements)
+        }
     }
 
     /// Makes a space known to the mesh: its statement, its first epoch, the key for every device.
@@ -129,23 +168,47 @@ impl Engine {
         let mesh = self.registry.view().mesh_id;
         let fail = |e: registry::StatementError| e.to_string();
         let key = EpochKey::random(&mut *self.rng);
-        let space = registry::space(&keys, &mesh, id, name, SpaceKind::Folder, seconds(now)).map_err(fail)?;
-        let epoch = registry::epoch(&keys, &mesh, id, 1, &key, seconds(now)).map_err(fail)?;
-        self.publish(vec![space.bytes().to_vec(), epoch.bytes().to_vec()]).map_err(|e| e.to_string())?;
-        let members: Vec<DeviceId> = self.registry.view().devices.keys().copied().collect();
-        let grants = registry::grants(&keys, self.registry.view(), &id, &key, &members, seconds(now), &mut *self.rng)
+        let space = registry::space(&keys, &mesh, id, name, SpaceKind::Folder, seconds(now))
             .map_err(fail)?;
-        self.publish(vec![grants.bytes().to_vec()]).map_err(|e| e.to_string())?;
+        let epoch = registry::epoch(&keys, &mesh, id, 1, &key, seconds(now)).map_err(fail)?;
+        self.publish(vec![space.bytes().to_vec(), epoch.bytes().to_vec()])
+            .map_err(|e| e.to_string())?;
+        let members: Vec<DeviceId> = self.registry.view().devices.keys().copied().collect();
+        let grants = registry::grants(
+            &keys,
+            self.registry.view(),
+            &id,
+            &key,
+            &members,
+            seconds(now),
+            &mut *self.rng,
+        )
+        .map_err(fail)?;
+        self.publish(vec![grants.bytes().to_vec()])
+            .map_err(|e| e.to_string())?;
         Ok(id)
     }
 
     /// A device told which statements it holds.
-    pub(super) fn hear_registry(&mut self, now: Now, device: &DeviceId, digest: [u8; 32], hashes: &[StatementHash]) -> Result<(), DbError> {
+    pub(super) fn hear_registry(
+        &mut self,
+        now: Now,
+        device: &DeviceId,
+        digest: [u8; 32],
+        hashes: &[StatementHash],
+    ) -> Result<(), DbError> {
         if digest != self.registry.digest() {
-            let lacking: Vec<Vec<u8>> = self.registry.lacking(hashes).map(|s| s.bytes().to_vec()).collect();
+            let lacking: Vec<Vec<u8>> = self
+                .registry
+                .lacking(hashes)
+                .map(|s| s.bytes().to_vec())
+                .collect();
             let wanting = !self.registry.missing(hashes).is_empty();
             for part in lacking.chunks(64) {
-                self.effects.push(Effect::Send { device: *device, message: Message::Statements(part.to_vec()) });
+                self.effects.push(Effect::Send {
+                    device: *device,
+                    message: Message::Statements(part.to_vec()),
+                });
             }
             if wanting {
                 // Theirs follow; the conversation about spaces waits for them.
@@ -156,12 +219,25 @@ impl Engine {
     }
 
     /// Statements arrived.
-    pub(super) fn hear_statements(&mut self, now: Now, device: &DeviceId, statements: &[Vec<u8>]) -> Result<(), DbError> {
+    pub(super) fn hear_statements(
+        &mut self,
+        now: Now,
+        device: &DeviceId,
+        statements: &[Vec<u8>],
+    ) -> Result<(), DbError> {
         let new = self.take_statements(statements)?;
         if new > 0 {
-            let others: Vec<DeviceId> = self.peers.iter().filter(|(d, p)| p.ready && *d != device).map(|(d, _)| *d).collect();
+            let others: Vec<DeviceId> = self
+                .peers
+                .iter()
+                .filter(|(d, p)| p.ready && *d != device)
+                .map(|(d, _)| *d)
+                .collect();
             for other in others {
-                self.effects.push(Effect::Send { device: other, message: Message::Statements(statements.to_vec()) });
+                self.effects.push(Effect::Send {
+                    device: other,
+                    message: Message::Statements(statements.to_vec()),
+                });
             }
             self.grant_keys(now)?;
         }

@@ -24,7 +24,12 @@ pub(super) type ScanWaiter = oneshot::Sender<Result<(), CommandError>>;
 #[derive(Debug)]
 pub(super) enum Busy {
     /// A scan; the ids it has made so far, by its numbers.
-    Scan { job: Job, news: BTreeMap<u32, ItemId>, all: bool, waiters: Vec<ScanWaiter> },
+    Scan {
+        job: Job,
+        news: BTreeMap<u32, ItemId>,
+        all: bool,
+        waiters: Vec<ScanWaiter>,
+    },
     /// Staged files are being flushed before they are swapped in.
     SyncStaged { job: Job, group: Vec<Intent> },
     /// Steps are being taken.
@@ -157,7 +162,11 @@ impl Space {
             return None;
         }
         let absent = self.absent.values().copied().min();
-        self.retry_at.into_iter().chain(absent).chain([self.full_at]).min()
+        self.retry_at
+            .into_iter()
+            .chain(absent)
+            .chain([self.full_at])
+            .min()
     }
 
     /// Asks for a scan of a part, or of all with `None`.
@@ -172,7 +181,11 @@ impl Space {
                     }
                 }
                 // So many changed directories cost no less one by one.
-                if have.len() > 10_000 { Scope::All } else { Scope::Dirs(have) }
+                if have.len() > 10_000 {
+                    Scope::All
+                } else {
+                    Scope::Dirs(have)
+                }
             }
         });
     }
@@ -180,7 +193,11 @@ impl Space {
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {
         // A person reads a few hundred at most; the rest only costs memory.
         if self.problems.len() < 1_000 || self.problems.contains_key(path) {
-            self.problems.entry(path.to_owned()).or_insert(Problem { kind, reason, since });
+            self.problems.entry(path.to_owned()).or_insert(Problem {
+                kind,
+                reason,
+                since,
+            });
         }
     }
 }
@@ -191,15 +208,23 @@ impl Engine {
         for row in spaces::all(self.db.read())? {
             let name = self.space_name(&row.id);
             let secret = self.mesh.space_secret(&row.id);
-            self.effects.push(Effect::Open { space: row.n, path: row.path.clone() });
-            self.spaces.insert(row.n, Space::new(row, name, secret, now));
+            self.effects.push(Effect::Open {
+                space: row.n,
+                path: row.path.clone(),
+            });
+            self.spaces
+                .insert(row.n, Space::new(row, name, secret, now));
         }
         Ok(())
     }
 
     /// The name of a space, or its id where the registry has not arrived.
     pub(super) fn space_name(&self, id: &SpaceId) -> String {
-        self.registry.view().spaces.get(id).map_or_else(|| id.to_string(), |s| s.name.clone())
+        self.registry
+            .view()
+            .spaces
+            .get(id)
+            .map_or_else(|| id.to_string(), |s| s.name.clone())
     }
 
     /// Row number of a joined space by name.
@@ -214,7 +239,9 @@ impl Engine {
     fn no_such_space(&self, name: &str) -> CommandError {
         let joined: Vec<&str> = self.spaces.values().map(|s| s.name.as_str()).collect();
         let hint = if self.registry.view().spaces.values().any(|s| s.name == name) {
-            format!("it exists in the mesh but not on this device; join it with: mesh add PATH --space {name}")
+            format!(
+                "it exists in the mesh but not on this device; join it with: mesh add PATH --space {name}"
+            )
         } else if joined.is_empty() {
             "this device has no spaces yet; make one with: mesh add PATH".to_owned()
         } else {
@@ -229,24 +256,41 @@ impl Engine {
     ///
     /// # Errors
     /// The space is here already, or the database failed.
-    pub fn add_prepared(&mut self, now: Now, name: &str, path: &str, mode: u8, fs: u64, hold: bool) -> Result<AddReply, CommandError> {
+    pub fn add_prepared(
+        &mut self,
+        now: Now,
+        name: &str,
+        path: &str,
+        mode: u8,
+        fs: u64,
+        hold: bool,
+    ) -> Result<AddReply, CommandError> {
         let id = self.mesh.space_id(name);
         if self.spaces.values().any(|s| s.row.id == id) {
-            return Err(CommandError::refused(format!("the space {name} is on this device already")).about(name));
+            return Err(CommandError::refused(format!(
+                "the space {name} is on this device already"
+            ))
+            .about(name));
         }
         let joined = self.registry.view().spaces.contains_key(&id);
         let failed = |e: DbError| CommandError::failed(e.to_string());
         if !joined {
             self.found_space(now, name).map_err(CommandError::failed)?;
         }
-        let n = self.db.write_durable(|tx| spaces::add(tx, &id, path, mode, fs)).map_err(failed)?;
+        let n = self
+            .db
+            .write_durable(|tx| spaces::add(tx, &id, path, mode, fs))
+            .map_err(failed)?;
         let row = spaces::all(self.db.read())
             .map_err(failed)?
             .into_iter()
             .find(|row| row.n == n)
             .ok_or_else(|| CommandError::failed("the space was not stored"))?;
         let secret = self.mesh.space_secret(&id);
-        self.effects.push(Effect::Open { space: n, path: path.to_owned() });
+        self.effects.push(Effect::Open {
+            space: n,
+            path: path.to_owned(),
+        });
         let mut space = Space::new(row, name.to_owned(), secret, now);
         space.ack_due = true;
         self.spaces.insert(n, space);
@@ -264,36 +308,62 @@ impl Engine {
     }
 
     /// `mesh add`: checked, compared and asked about outside the engine.
-    pub fn add(&mut self, request: AddRequest, now: Now, done: oneshot::Sender<Result<AddReply, CommandError>>) {
+    pub fn add(
+        &mut self,
+        request: AddRequest,
+        now: Now,
+        done: oneshot::Sender<Result<AddReply, CommandError>>,
+    ) {
         self.seen_at = now;
         self.effects.push(Effect::Add { request, done });
     }
 
     /// Names and folders of the spaces here.
     pub(crate) fn taken_paths(&self) -> Vec<(String, String)> {
-        self.spaces.values().map(|s| (s.name.clone(), s.row.path.clone())).collect()
+        self.spaces
+            .values()
+            .map(|s| (s.name.clone(), s.row.path.clone()))
+            .collect()
     }
 
     /// Whether a space of this name may be added, and whether that joins one of the mesh. A name
     /// that was typed and that nobody has makes a new space.
-    pub(crate) fn may_add(&self, name: &str, _explicit: bool) -> Result<(bool, SpaceId), CommandError> {
-        let bad = name.is_empty() || name.len() > 64 || name.contains(['/', ':']) || name.chars().any(char::is_control);
+    pub(crate) fn may_add(
+        &self,
+        name: &str,
+        _explicit: bool,
+    ) -> Result<(bool, SpaceId), CommandError> {
+        let bad = name.is_empty()
+            || name.len() > 64
+            || name.contains(['/', ':'])
+            || name.chars().any(char::is_control);
         if bad {
-            return Err(CommandError::usage(format!("{name:?} cannot be the name of a space"))
-                .hint("1 to 64 bytes without / and :; choose one with --space NAME"));
+            return Err(
+                CommandError::usage(format!("{name:?} cannot be the name of a space"))
+                    .hint("1 to 64 bytes without / and :; choose one with --space NAME"),
+            );
         }
         let id = self.mesh.space_id(name);
         if self.spaces.values().any(|s| s.row.id == id) {
-            return Err(CommandError::refused(format!("the space {name} is on this device already")).about(name));
+            return Err(CommandError::refused(format!(
+                "the space {name} is on this device already"
+            ))
+            .about(name));
         }
         Ok((self.registry.view().spaces.contains_key(&id), id))
     }
 
     /// Whether the tree of a held space is as complete as the connected devices can make it.
     pub(crate) fn tree_is_here(&self, name: &str) -> bool {
-        let Ok(n) = self.space_by_name(name) else { return true };
-        let Some(space) = self.spaces.get(&n) else { return true };
-        let Ok(have) = logs::vector(self.db.read(), n) else { return false };
+        let Ok(n) = self.space_by_name(name) else {
+            return true;
+        };
+        let Some(space) = self.spaces.get(&n) else {
+            return true;
+        };
+        let Ok(have) = logs::vector(self.db.read(), n) else {
+            return false;
+        };
         let mut told = false;
         for peer in self.peers.values() {
             if let Some(theirs) = peer.spaces.get(&space.row.id).filter(|s| s.joined) {
@@ -307,7 +377,10 @@ impl Engine {
     }
 
     /// The mesh's tree of a space: paths and contents, and the keys to compare by.
-    pub(crate) fn tree_of(&self, name: &str) -> Option<(BTreeMap<String, Option<Content>>, SpaceSecret)> {
+    pub(crate) fn tree_of(
+        &self,
+        name: &str,
+    ) -> Option<(BTreeMap<String, Option<Content>>, SpaceSecret)> {
         let n = self.space_by_name(name).ok()?;
         let conn = self.db.read();
         let mut out = BTreeMap::new();
@@ -339,7 +412,10 @@ impl Engine {
 
     /// What must be true of a space's folder.
     pub(crate) fn guard(&self, n: i64) -> Option<Guard> {
-        self.spaces.get(&n).map(|s| Guard { space: s.row.id, fs_id: s.row.fs })
+        self.spaces.get(&n).map(|s| Guard {
+            space: s.row.id,
+            fs_id: s.row.fs,
+        })
     }
 
     /// A space's id and keys.
@@ -359,7 +435,9 @@ impl Engine {
     pub fn leave(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        self.db.write_durable(|tx| spaces::forget(tx, n)).map_err(failed)?;
+        self.db
+            .write_durable(|tx| spaces::forget(tx, n))
+            .map_err(failed)?;
         if let Some(space) = self.spaces.remove(&n) {
             self.effects.push(Effect::Close { space: n });
             self.say_left(&space.row.id);
@@ -374,11 +452,15 @@ impl Engine {
     pub fn set_mode(&mut self, name: &str, mode: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
         let mode = mode_number(mode)?;
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         space.row.mode = mode;
         space.again = true;
         let row = space.row.clone();
-        self.db.write(|tx| spaces::update(tx, &row)).map_err(|e: DbError| CommandError::failed(e.to_string()))
+        self.db
+            .write(|tx| spaces::update(tx, &row))
+            .map_err(|e: DbError| CommandError::failed(e.to_string()))
     }
 
     /// The watcher saw something, or a peer's question showed it.
@@ -391,17 +473,38 @@ impl Engine {
     /// Starts a scan if one is wanted and the disk is free.
     pub(super) fn start_scan(&mut self, n: i64) {
         let job = self.next_job();
-        let Some(space) = self.spaces.get_mut(&n) else { return };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
         let stopped = space.row.stopped.as_deref();
         if space.busy.is_some() || stopped == Some(JOINING) {
             return;
         }
-        let Some(scope) = space.scan.take() else { return };
+        let Some(scope) = space.scan.take() else {
+            return;
+        };
         let all = scope == Scope::All;
-        let waiters = if all { std::mem::take(&mut space.scan_waiters) } else { Vec::new() };
-        let guard = Guard { space: space.row.id, fs_id: space.row.fs };
-        space.busy = Some(Busy::Scan { job, news: BTreeMap::new(), all, waiters });
-        self.effects.push(Effect::Scan { space: n, job, guard, scope });
+        let waiters = if all {
+            std::mem::take(&mut space.scan_waiters)
+        } else {
+            Vec::new()
+        };
+        let guard = Guard {
+            space: space.row.id,
+            fs_id: space.row.fs,
+        };
+        space.busy = Some(Busy::Scan {
+            job,
+            news: BTreeMap::new(),
+            all,
+            waiters,
+        });
+        self.effects.push(Effect::Scan {
+            space: n,
+            job,
+            guard,
+            scope,
+        });
     }
 
     /// Looks at a space's disk now; answers through `done` when that has ended.
@@ -420,11 +523,24 @@ impl Engine {
     }
 
     /// Findings arrived: author them.
-    pub(super) fn found(&mut self, now: Now, n: i64, job: Job, found: Vec<Found>) -> Result<(), DbError> {
+    pub(super) fn found(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        found: Vec<Found>,
+    ) -> Result<(), DbError> {
         let incarnation = self.incarnation();
         self.own_log(n)?;
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
-        let Some(Busy::Scan { job: running, news, .. }) = &mut space.busy else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let Some(Busy::Scan {
+            job: running, news, ..
+        }) = &mut space.busy
+        else {
+            return Ok(());
+        };
         if *running != job || space.row.mode == 3 {
             return Ok(());
         }
@@ -437,7 +553,15 @@ impl Engine {
                 act
             }
         };
-        let content = found.iter().any(|f| matches!(f, Found::Created { content: Some(_), .. } | Found::Edited { .. }));
+        let content = found.iter().any(|f| {
+            matches!(
+                f,
+                Found::Created {
+                    content: Some(_),
+                    ..
+                } | Found::Edited { .. }
+            )
+        });
         let authored = self.tally.authored;
         let mut row = space.row.clone();
         let (secret, tally) = (&space.secret, &mut self.tally);
@@ -476,10 +600,23 @@ impl Engine {
     }
 
     /// A scan ended: problems are listed, a folder that is not the one it was stops the space.
-    pub(super) fn scanned(&mut self, now: Now, n: i64, job: Job, result: Result<ScanReport, ScanError>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+    pub(super) fn scanned(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        result: Result<ScanReport, ScanError>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         let (all, waiters) = match space.busy.take() {
-            Some(Busy::Scan { job: running, all, waiters, .. }) if running == job => (all, waiters),
+            Some(Busy::Scan {
+                job: running,
+                all,
+                waiters,
+                ..
+            }) if running == job => (all, waiters),
             other => {
                 space.busy = other;
                 return Ok(());
@@ -503,7 +640,12 @@ impl Engine {
                     let path = problem.path.to_string();
                     space.problem(&path, problem_kind(problem.kind), problem.reason, now.wall);
                 }
-                if space.row.stopped.as_deref().is_some_and(|why| why.starts_with("folder")) {
+                if space
+                    .row
+                    .stopped
+                    .as_deref()
+                    .is_some_and(|why| why.starts_with("folder"))
+                {
                     self.set_stopped(n, None)?;
                 }
             }
@@ -511,7 +653,10 @@ impl Engine {
                 let reason = error.to_string();
                 answer = Err(CommandError::failed(reason.clone()));
                 match error {
-                    ScanError::MarkerMissing | ScanError::OtherFilesystem | ScanError::RootMissing | ScanError::Io(_) => {
+                    ScanError::MarkerMissing
+                    | ScanError::OtherFilesystem
+                    | ScanError::RootMissing
+                    | ScanError::Io(_) => {
                         space.retry_at = Some(now.mono + 10 * RETRY);
                         self.set_stopped(n, Some(format!("folder: {reason}")))?;
                     }
@@ -528,7 +673,9 @@ impl Engine {
 
     /// Stops a space, or lets it go on.
     pub(super) fn set_stopped(&mut self, n: i64, why: Option<String>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         if space.row.stopped == why {
             return Ok(());
         }
@@ -537,24 +684,41 @@ impl Engine {
         let (row, name) = (space.row.clone(), space.name.clone());
         self.db.write(|tx| spaces::update(tx, &row))?;
         let state = if why.is_some() { "stopped" } else { "idle" };
-        self.notice(Notice::Space { space: name, state: state.into() });
+        self.notice(Notice::Space {
+            space: name,
+            state: state.into(),
+        });
         Ok(())
     }
 
     /// The incarnation of this process, drawn with its first own change.
     pub(super) fn incarnation(&mut self) -> ownmesh_crypto::Incarnation {
         let rng = &mut *self.rng;
-        *self.incarnation.get_or_insert_with(|| ownmesh_crypto::Incarnation::random(rng))
+        *self
+            .incarnation
+            .get_or_insert_with(|| ownmesh_crypto::Incarnation::random(rng))
     }
 
     /// Makes this process's log known before its first change: it says who wrote what.
     pub(super) fn own_log(&mut self, n: i64) -> Result<(), DbError> {
         let incarnation = self.incarnation();
-        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
         let tag = space.secret.writer_tag(&self.device, &incarnation);
         if logs::by_tag(self.db.read(), n, &tag)?.is_none() {
             let device = self.device;
-            self.db.write(|tx| logs::advance(tx, n, &tag, (&device, &incarnation), 0, &ownmesh_crypto::BatchHash::ZERO, 1))?;
+            self.db.write(|tx| {
+                logs::advance(
+                    tx,
+                    n,
+                    &tag,
+                    (&device, &incarnation),
+                    0,
+                    &ownmesh_crypto::BatchHash::ZERO,
+                    1,
+                )
+            })?;
         }
         Ok(())
     }
@@ -569,7 +733,10 @@ impl Engine {
     /// How many own changes wait to be sealed, over all spaces.
     #[must_use]
     pub fn unsealed(&self) -> u64 {
-        self.spaces.keys().filter_map(|n| logs::outbox_len(self.db.read(), *n).ok()).sum()
+        self.spaces
+            .keys()
+            .filter_map(|n| logs::outbox_len(self.db.read(), *n).ok())
+            .sum()
     }
 }
 
@@ -589,5 +756,8 @@ pub(crate) fn mode_number(mode: &str) -> Result<u8, CommandError> {
         .iter()
         .position(|m| *m == mode)
         .and_then(|n| u8::try_from(n).ok())
-        .ok_or_else(|| CommandError::usage(format!("there is no mode {mode:?}")).hint(format!("modes: {}", MODES.join(", "))))
+        .ok_or_else(|| {
+            CommandError::usage(format!("there is no mode {mode:?}"))
+                .hint(format!("modes: {}", MODES.join(", ")))
+        })
 }

@@ -11,8 +11,8 @@ use super::{Engine, Notice, Now, Space};
 use crate::command::CommandError;
 use crate::db::{DbError, base, items, logs, spaces};
 use crate::status::{
-    DeviceInfo, ItemInfo, ItemKind, MeshInfo, Peer, Problem, Residency, Route, SpaceInfo, SpaceState, SpaceStatus, Status,
-    ThisDevice, Time, VERSION,
+    DeviceInfo, ItemInfo, ItemKind, MeshInfo, Peer, Problem, Residency, Route, SpaceInfo,
+    SpaceState, SpaceStatus, Status, ThisDevice, Time, VERSION,
 };
 
 /// Something that went wrong lately outside any space.
@@ -41,7 +41,12 @@ impl Engine {
                 devices: u64::try_from(view.devices.len()).unwrap_or(u64::MAX),
             },
             locked: false,
-            peers: view.devices.keys().filter(|d| **d != self.device).map(|d| self.peer(d, now)).collect(),
+            peers: view
+                .devices
+                .keys()
+                .filter(|d| **d != self.device)
+                .map(|d| self.peer(d, now))
+                .collect(),
             spaces: self.spaces.values().map(|s| self.space_status(s)).collect(),
             bucket: None,
             relays: Vec::new(),
@@ -70,7 +75,11 @@ impl Engine {
                 None => "not found on the local network or at its last addresses".to_owned(),
             },
         };
-        let heard = if peer.is_some() { Some(now.wall) } else { self.last_heard(device) };
+        let heard = if peer.is_some() {
+            Some(now.wall)
+        } else {
+            self.last_heard(device)
+        };
         Peer {
             id: device.to_string(),
             name: self.device_name(device),
@@ -106,7 +115,11 @@ impl Engine {
         let only_here = if unconfirmed.values().any(|n| *n == 0) {
             0
         } else {
-            unconfirmed.values().copied().min().unwrap_or_else(|| space.row.totals.items.max(0).cast_unsigned())
+            unconfirmed
+                .values()
+                .copied()
+                .min()
+                .unwrap_or_else(|| space.row.totals.items.max(0).cast_unsigned())
         };
         let mut problems: Vec<Problem> = space
             .problems
@@ -120,16 +133,28 @@ impl Engine {
             .collect();
         if let Some(why) = &space.row.stopped {
             let kind = why.split(':').next().unwrap_or("stopped").to_owned();
-            problems.push(Problem { item: None, kind, reason: why.clone(), since: None });
+            problems.push(Problem {
+                item: None,
+                kind,
+                reason: why.clone(),
+                since: None,
+            });
         }
         for (item, reason) in logs::quarantine(conn, n).unwrap_or_default() {
-            problems.push(Problem { item: Some(item.to_string()), kind: "quarantine".into(), reason, since: None });
+            problems.push(Problem {
+                item: Some(item.to_string()),
+                kind: "quarantine".into(),
+                reason,
+                since: None,
+            });
         }
         let t = space.row.totals;
         SpaceStatus {
             name: space.name.clone(),
             path: space.row.path.clone(),
-            mode: super::space::MODES[usize::from(space.row.mode).min(super::space::MODES.len() - 1)].into(),
+            mode: super::space::MODES
+                [usize::from(space.row.mode).min(super::space::MODES.len() - 1)]
+            .into(),
             state: self.state(space, missing_items),
             items: t.items.max(0).cast_unsigned(),
             files: t.files.max(0).cast_unsigned(),
@@ -150,7 +175,10 @@ impl Engine {
         let queued = logs::outbox_len(conn, n)?;
         let all = logs::all(conn, n)?;
         let mut out = BTreeMap::new();
-        for member in spaces::members(conn, n)?.into_iter().filter(|m| m.joined && m.device != self.device) {
+        for member in spaces::members(conn, n)?
+            .into_iter()
+            .filter(|m| m.joined && m.device != self.device)
+        {
             let acks = logs::acks(conn, n, &member.device)?;
             let mut lacking = queued + member.missing;
             for log in all.iter().filter(|l| l.device != member.device) {
@@ -173,7 +201,11 @@ impl Engine {
             .map(|(id, entry)| {
                 let this = *id == self.device;
                 let peer = self.peers.get(id);
-                let heard = if this || peer.is_some() { Some(now.wall) } else { self.last_heard(id) };
+                let heard = if this || peer.is_some() {
+                    Some(now.wall)
+                } else {
+                    self.last_heard(id)
+                };
                 DeviceInfo {
                     id: id.to_string(),
                     name: entry.name.clone(),
@@ -220,8 +252,16 @@ impl Engine {
                 name: entry.name.clone(),
                 joined: space.is_some(),
                 path: space.map(|s| s.row.path.clone()),
-                mode: space.map(|s| super::space::MODES[usize::from(s.row.mode).min(super::space::MODES.len() - 1)].into()),
-                state: space.map(|s| self.state(s, base::dirty_total(self.db.read(), s.row.n).map_or(0, |d| d.0))),
+                mode: space.map(|s| {
+                    super::space::MODES[usize::from(s.row.mode).min(super::space::MODES.len() - 1)]
+                        .into()
+                }),
+                state: space.map(|s| {
+                    self.state(
+                        s,
+                        base::dirty_total(self.db.read(), s.row.n).map_or(0, |d| d.0),
+                    )
+                }),
                 items: t.items.max(0).cast_unsigned(),
                 files: t.files.max(0).cast_unsigned(),
                 bytes: t.bytes.max(0).cast_unsigned(),
@@ -236,17 +276,31 @@ impl Engine {
     ///
     /// # Errors
     /// No such space, nothing at the path.
-    pub fn items(&self, space: &str, path: &str, recursive: bool) -> Result<Vec<ItemInfo>, CommandError> {
+    pub fn items(
+        &self,
+        space: &str,
+        path: &str,
+        recursive: bool,
+    ) -> Result<Vec<ItemInfo>, CommandError> {
         let n = self.space_by_name(space)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
         let conn = self.db.read();
         let mut at = ItemId::ROOT;
         let mut prefix = String::new();
         for name in path.split('/').filter(|p| !p.is_empty()) {
-            let found = items::children(conn, n, &at).map_err(failed)?.into_iter().find(|(_, s)| s.shown.as_deref() == Some(name));
-            let Some((id, spot)) = found else { return Err(CommandError::not_found("item", format!("{space}:{path}"))) };
+            let found = items::children(conn, n, &at)
+                .map_err(failed)?
+                .into_iter()
+                .find(|(_, s)| s.shown.as_deref() == Some(name));
+            let Some((id, spot)) = found else {
+                return Err(CommandError::not_found("item", format!("{space}:{path}")));
+            };
             if spot.kind != Some(Kind::Dir) {
-                return Ok(self.item(n, &prefix, &id).map_err(failed)?.into_iter().collect());
+                return Ok(self
+                    .item(n, &prefix, &id)
+                    .map_err(failed)?
+                    .into_iter()
+                    .collect());
             }
             prefix = format!("{prefix}{name}/");
             at = id;
@@ -266,8 +320,12 @@ impl Engine {
     }
 
     fn item(&self, n: i64, prefix: &str, id: &ItemId) -> Result<Option<ItemInfo>, DbError> {
-        let Some(row) = items::get(self.db.read(), n, id)? else { return Ok(None) };
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else { return Ok(None) };
+        let Some(row) = items::get(self.db.read(), n, id)? else {
+            return Ok(None);
+        };
+        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+            return Ok(None);
+        };
         let here = base::get(self.db.read(), n, id)?;
         let local = here.is_some_and(|b| b.row.content == state.content().cloned());
         Ok(Some(ItemInfo {
@@ -286,7 +344,11 @@ impl Engine {
                 _ => None,
             },
             tier: "hot".into(),
-            residency: if local { Residency::Local } else { Residency::Remote },
+            residency: if local {
+                Residency::Local
+            } else {
+                Residency::Remote
+            },
             conflict: row.spot.conflict > 0,
         }))
     }
@@ -297,15 +359,27 @@ impl Engine {
         if self.troubles.len() >= 256 {
             self.troubles.pop_first();
         }
-        let known = self.troubles.insert(format!("{kind} {message}"), Trouble { kind, message: message.clone(), since: now.wall });
+        let known = self.troubles.insert(
+            format!("{kind} {message}"),
+            Trouble {
+                kind,
+                message: message.clone(),
+                since: now.wall,
+            },
+        );
         if known.is_none() {
-            self.notice(Notice::Trouble { kind: kind.into(), message });
+            self.notice(Notice::Trouble {
+                kind: kind.into(),
+                message,
+            });
         }
     }
 
     /// What went wrong lately outside any space, newest last: kind, message, since (Unix ms).
     pub fn troubles(&self) -> impl Iterator<Item = (&str, &str, i64)> {
-        self.troubles.values().map(|t| (t.kind, t.message.as_str(), t.since))
+        self.troubles
+            .values()
+            .map(|t| (t.kind, t.message.as_str(), t.since))
     }
 }
 

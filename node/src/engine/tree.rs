@@ -52,16 +52,25 @@ impl Tree<'_> {
             self.totals.bytes += s.size.cast_signed() - old.size.cast_signed();
         }
         let moved = old.up.as_ref().map(|u| u.0) != Some(state.place.parent);
-        let renamed = !moved && old.up.as_ref().map(|u| u.1.as_str()) != Some(state.place.name.as_str());
+        let renamed =
+            !moved && old.up.as_ref().map(|u| u.1.as_str()) != Some(state.place.name.as_str());
         let reordered = old.since != s.since;
-        let old_cycle = if moved && old.up.is_some() { self.cycle(id)? } else { Vec::new() };
+        let old_cycle = if moved && old.up.is_some() {
+            self.cycle(id)?
+        } else {
+            Vec::new()
+        };
         row.k = items::put(self.tx, self.space, id, row)?;
         base::mark_dirty(self.tx, self.space, id, row.spot.size)?;
 
         if moved {
             self.hang(id, old.up.as_ref().map(|u| u.1.as_str()))?;
             let new_cycle = self.cycle(id)?;
-            for other in old_cycle.iter().chain(&new_cycle).filter(|other| *other != id) {
+            for other in old_cycle
+                .iter()
+                .chain(&new_cycle)
+                .filter(|other| *other != id)
+            {
                 self.hang(other, None)?;
             }
         } else if (renamed || reordered) && old.alive {
@@ -94,8 +103,12 @@ impl Tree<'_> {
         let mut members = vec![*id];
         let mut at = *id;
         for _ in 0..MAX_DEPTH {
-            let Some(spot) = items::place(self.tx, self.space, &at)? else { return Ok(Vec::new()) };
-            let (Some(Kind::Dir), Some(up)) = (spot.kind, spot.up) else { return Ok(Vec::new()) };
+            let Some(spot) = items::place(self.tx, self.space, &at)? else {
+                return Ok(Vec::new());
+            };
+            let (Some(Kind::Dir), Some(up)) = (spot.kind, spot.up) else {
+                return Ok(Vec::new());
+            };
             at = up.0;
             if at == *id {
                 return Ok(members);
@@ -109,7 +122,9 @@ impl Tree<'_> {
     }
 
     fn wanted_ep(&self, id: &ItemId, spot: &Spot) -> Result<Option<ItemId>, DbError> {
-        let Some((parent, _)) = &spot.up else { return Ok(None) };
+        let Some((parent, _)) = &spot.up else {
+            return Ok(None);
+        };
         if *parent == ItemId::ROOT {
             return Ok(Some(ItemId::ROOT));
         }
@@ -123,15 +138,23 @@ impl Tree<'_> {
                 claims.push(Claim { id: member, since });
             }
         }
-        Ok(Some(if cycle_breaker(&claims) == Some(*id) { ItemId::ROOT } else { *parent }))
+        Ok(Some(if cycle_breaker(&claims) == Some(*id) {
+            ItemId::ROOT
+        } else {
+            *parent
+        }))
     }
 
     /// Moves an item to the directory it belongs in. `old_name`: the name it was shown under there,
     /// if that changed with it.
     fn hang(&mut self, id: &ItemId, old_name: Option<&str>) -> Result<(), DbError> {
-        let Some(mut spot) = items::place(self.tx, self.space, id)? else { return Ok(()) };
+        let Some(mut spot) = items::place(self.tx, self.space, id)? else {
+            return Ok(());
+        };
         let want = self.wanted_ep(id, &spot)?;
-        let Some((_, name)) = spot.up.clone() else { return Ok(()) };
+        let Some((_, name)) = spot.up.clone() else {
+            return Ok(());
+        };
         if want == spot.ep {
             if let (Some(ep), Some(old)) = (want, old_name) {
                 self.settle(&ep, old)?;
@@ -170,7 +193,9 @@ impl Tree<'_> {
 
     /// Brings `alive` of an item, and of the directories above it, up to date.
     fn breathe(&mut self, id: &ItemId) -> Result<(), DbError> {
-        let Some(mut spot) = items::place(self.tx, self.space, id)? else { return Ok(()) };
+        let Some(mut spot) = items::place(self.tx, self.space, id)? else {
+            return Ok(());
+        };
         let alive = spot.kind.is_some() && (!spot.deleted || spot.kids > 0);
         if alive == spot.alive {
             return Ok(());
@@ -198,10 +223,19 @@ impl Tree<'_> {
     fn settle(&mut self, dir: &ItemId, name: &str) -> Result<(), DbError> {
         let claims = items::claims(self.tx, self.space, dir, name)?;
         let mut spots: BTreeMap<ItemId, Spot> = claims.into_iter().collect();
-        let asked: Vec<Claim> =
-            spots.iter().filter_map(|(id, s)| Some(Claim { id: *id, since: s.since? })).collect();
+        let asked: Vec<Claim> = spots
+            .iter()
+            .filter_map(|(id, s)| {
+                Some(Claim {
+                    id: *id,
+                    since: s.since?,
+                })
+            })
+            .collect();
         for (id, shown) in settle(name, &asked) {
-            let Some(spot) = spots.get_mut(&id) else { continue };
+            let Some(spot) = spots.get_mut(&id) else {
+                continue;
+            };
             if spot.shown.as_deref() != Some(shown.as_str()) {
                 spot.shown = Some(shown);
                 items::put_spot(self.tx, self.space, &id, spot)?;
@@ -234,7 +268,11 @@ pub fn check(conn: &Connection, space: i64) -> Result<Vec<Difference>, DbError> 
     for (id, spot) in stored {
         let derived = tree.remove(&id).unwrap_or_default();
         if derived != spot {
-            out.push(Difference { id, stored: spot, derived });
+            out.push(Difference {
+                id,
+                stored: spot,
+                derived,
+            });
         }
     }
     Ok(out)
@@ -252,7 +290,8 @@ fn derive(conn: &Connection, space: i64) -> Result<(Spots, Spots), DbError> {
         after = last.id;
         for row in page {
             let Some(id) = row.id else { continue };
-            let doc = ownmesh_crdt::doc::ItemDoc::rebuild(&row.doc.body).map_err(|_| DbError::Damaged("document"))?;
+            let doc = ownmesh_crdt::doc::ItemDoc::rebuild(&row.doc.body)
+                .map_err(|_| DbError::Damaged("document"))?;
             let mut spot = Spot::default();
             if doc != row.doc {
                 // Shows up as a difference: the stored row claims something else.
@@ -267,7 +306,11 @@ fn derive(conn: &Connection, space: i64) -> Result<(Spots, Spots), DbError> {
                         _ => 0,
                     },
                     conflict: u32::try_from(state.conflicts().len()).unwrap_or(u32::MAX),
-                    deleted: if state.kind == Kind::Dir { state.deleted } else { state.versions.is_empty() },
+                    deleted: if state.kind == Kind::Dir {
+                        state.deleted
+                    } else {
+                        state.versions.is_empty()
+                    },
                     ..Spot::default()
                 };
             }
@@ -298,10 +341,18 @@ fn derive(conn: &Connection, space: i64) -> Result<(Spots, Spots), DbError> {
     }
     let mut groups: BTreeMap<(ItemId, String), Vec<Claim>> = BTreeMap::new();
     for id in &alive {
-        let Some(spot) = tree.get_mut(id) else { continue };
+        let Some(spot) = tree.get_mut(id) else {
+            continue;
+        };
         spot.alive = true;
-        let (Some(ep), Some((_, name)), Some(since)) = (spot.ep, spot.up.clone(), spot.since) else { continue };
-        groups.entry((ep, name)).or_default().push(Claim { id: *id, since });
+        let (Some(ep), Some((_, name)), Some(since)) = (spot.ep, spot.up.clone(), spot.since)
+        else {
+            continue;
+        };
+        groups
+            .entry((ep, name))
+            .or_default()
+            .push(Claim { id: *id, since });
         if let Some(dir) = tree.get_mut(&ep) {
             dir.kids += 1;
         }
@@ -336,7 +387,18 @@ fn derived_ep(tree: &Spots, id: &ItemId) -> Option<ItemId> {
             _ => return Some(parent),
         }
     }
-    let claims: Vec<Claim> =
-        members.iter().filter_map(|m| Some(Claim { id: *m, since: tree[m].since? })).collect();
-    Some(if cycle_breaker(&claims) == Some(*id) { ItemId::ROOT } else { parent })
+    let claims: Vec<Claim> = members
+        .iter()
+        .filter_map(|m| {
+            Some(Claim {
+                id: *m,
+                since: tree[m].since?,
+            })
+        })
+        .collect();
+    Some(if cycle_breaker(&claims) == Some(*id) {
+        ItemId::ROOT
+    } else {
+        parent
+    })
 }

@@ -31,18 +31,36 @@ const DEFAULT: u64 = 600_000;
 
 impl Engine {
     /// Starts a wait; it scans first.
-    pub fn wait(&mut self, request: WaitRequest, now: Now, done: oneshot::Sender<Result<WaitReply, CommandError>>) {
+    pub fn wait(
+        &mut self,
+        request: WaitRequest,
+        now: Now,
+        done: oneshot::Sender<Result<WaitReply, CommandError>>,
+    ) {
         match self.wait_for(&request, now) {
             Err(error) => drop(done.send(Err(error))),
             Ok((spaces, device)) => {
-                let until = now.mono + request.timeout_s.map_or(DEFAULT, |s| s.saturating_mul(1_000));
-                self.waits.push(Wait { until, spaces, device, all: request.all, done });
+                let until = now.mono
+                    + request
+                        .timeout_s
+                        .map_or(DEFAULT, |s| s.saturating_mul(1_000));
+                self.waits.push(Wait {
+                    until,
+                    spaces,
+                    device,
+                    all: request.all,
+                    done,
+                });
                 self.nudge(now);
             }
         }
     }
 
-    fn wait_for(&mut self, request: &WaitRequest, now: Now) -> Result<(Vec<Waited>, Option<DeviceId>), CommandError> {
+    fn wait_for(
+        &mut self,
+        request: &WaitRequest,
+        now: Now,
+    ) -> Result<(Vec<Waited>, Option<DeviceId>), CommandError> {
         let device = match &request.device {
             None => None,
             Some(name) => Some(self.device_by_name(name)?),
@@ -54,18 +72,36 @@ impl Engine {
         let mut out = Vec::new();
         for n in numbers {
             let (tx, rx) = oneshot::channel();
-            let Some(name) = self.spaces.get(&n).map(|s| s.name.clone()) else { continue };
+            let Some(name) = self.spaces.get(&n).map(|s| s.name.clone()) else {
+                continue;
+            };
             self.scan(&name, now, tx);
-            out.push(Waited { n, vector: None, scan: Some(rx) });
+            out.push(Waited {
+                n,
+                vector: None,
+                scan: Some(rx),
+            });
         }
         Ok((out, device))
     }
 
     fn device_by_name(&self, name: &str) -> Result<DeviceId, CommandError> {
-        let found = self.registry.view().devices.iter().find(|(id, d)| d.name == name || id.to_string() == name);
+        let found = self
+            .registry
+            .view()
+            .devices
+            .iter()
+            .find(|(id, d)| d.name == name || id.to_string() == name);
         found.map(|(id, _)| *id).ok_or_else(|| {
-            let all: Vec<&str> = self.registry.view().devices.values().map(|d| d.name.as_str()).collect();
-            CommandError::not_found("device", name).hint(format!("devices of this mesh: {}", all.join(", ")))
+            let all: Vec<&str> = self
+                .registry
+                .view()
+                .devices
+                .values()
+                .map(|d| d.name.as_str())
+                .collect();
+            CommandError::not_found("device", name)
+                .hint(format!("devices of this mesh: {}", all.join(", ")))
         })
     }
 
@@ -85,7 +121,10 @@ impl Engine {
             if let Some(error) = failed {
                 drop(wait.done.send(Err(error)));
             } else if reasons.is_empty() || now.mono >= wait.until {
-                drop(wait.done.send(Ok(WaitReply { done: reasons.is_empty(), reasons })));
+                drop(wait.done.send(Ok(WaitReply {
+                    done: reasons.is_empty(),
+                    reasons,
+                })));
             } else if !wait.done.is_closed() {
                 left.push(wait);
             }
@@ -94,14 +133,24 @@ impl Engine {
         Ok(())
     }
 
-    fn look(&self, waited: &mut Waited, device: Option<DeviceId>, all: bool, now: Now) -> Result<Result<Vec<String>, CommandError>, DbError> {
-        let Some(space) = self.spaces.get(&waited.n) else { return Ok(Ok(Vec::new())) };
+    fn look(
+        &self,
+        waited: &mut Waited,
+        device: Option<DeviceId>,
+        all: bool,
+        now: Now,
+    ) -> Result<Result<Vec<String>, CommandError>, DbError> {
+        let Some(space) = self.spaces.get(&waited.n) else {
+            return Ok(Ok(Vec::new()));
+        };
         let name = &space.name;
         if let Some(scan) = &mut waited.scan {
             match scan.try_recv() {
                 Ok(Ok(())) => waited.scan = None,
                 Ok(Err(error)) => return Ok(Err(error)),
-                Err(oneshot::error::TryRecvError::Empty) => return Ok(Ok(vec![format!("{name}: still being scanned")])),
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    return Ok(Ok(vec![format!("{name}: still being scanned")]));
+                }
                 Err(oneshot::error::TryRecvError::Closed) => waited.scan = None,
             }
         }
@@ -141,20 +190,39 @@ impl Engine {
                 continue;
             };
             let acks = logs::acks(conn, waited.n, id)?;
-            let own: Vec<_> = logs::all(conn, waited.n)?.into_iter().filter(|l| l.device == *id).map(|l| l.tag).collect();
-            let covered = vector.iter().all(|(tag, seq)| own.contains(tag) || acks.get(tag) >= seq);
+            let own: Vec<_> = logs::all(conn, waited.n)?
+                .into_iter()
+                .filter(|l| l.device == *id)
+                .map(|l| l.tag)
+                .collect();
+            let covered = vector
+                .iter()
+                .all(|(tag, seq)| own.contains(tag) || acks.get(tag) >= seq);
             if covered && member.missing == 0 {
                 confirmed += 1;
             } else if covered {
-                lacking.push(format!("{name}: {} still lacks {} items", entry.name, member.missing));
+                lacking.push(format!(
+                    "{name}: {} still lacks {} items",
+                    entry.name, member.missing
+                ));
             } else if self.peers.contains_key(id) {
-                lacking.push(format!("{name}: {} has not confirmed everything yet", entry.name));
+                lacking.push(format!(
+                    "{name}: {} has not confirmed everything yet",
+                    entry.name
+                ));
             } else {
                 let away = (now.wall - member.heard).max(0) / 60_000;
-                lacking.push(format!("{name}: {} is away, last heard {away} min ago", entry.name));
+                lacking.push(format!(
+                    "{name}: {} is away, last heard {away} min ago",
+                    entry.name
+                ));
             }
         }
-        let enough = if all || device.is_some() { lacking.is_empty() && confirmed > 0 } else { confirmed > 0 };
+        let enough = if all || device.is_some() {
+            lacking.is_empty() && confirmed > 0
+        } else {
+            confirmed > 0
+        };
         if !enough {
             if lacking.is_empty() {
                 lacking.push(format!("{name}: no other device takes part in it"));

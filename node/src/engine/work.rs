@@ -95,11 +95,23 @@ pub(super) struct Intent {
 
 #[derive(Clone, Debug)]
 enum Then {
-    Put { wanted: Wanted, chunks: Vec<Chunk>, old: Option<Content> },
-    Moved { row: Box<Base>, wanted: Wanted },
+    Put {
+        wanted: Wanted,
+        chunks: Vec<Chunk>,
+        old: Option<Content>,
+    },
+    Moved {
+        row: Box<Base>,
+        wanted: Wanted,
+    },
     Parked,
-    Meta { row: Box<Base>, wanted: Wanted },
-    Removed { row: Box<Base> },
+    Meta {
+        row: Box<Base>,
+        wanted: Wanted,
+    },
+    Removed {
+        row: Box<Base>,
+    },
 }
 
 /// Steps in one group: a crash costs at most so many to redo.
@@ -136,7 +148,9 @@ impl Pass<'_> {
         for _ in 0..4_096 {
             if at == ItemId::ROOT {
                 names.reverse();
-                return RelPath::parse(&names.join("/")).map(Some).map_err(|_| DbError::Damaged("name"));
+                return RelPath::parse(&names.join("/"))
+                    .map(Some)
+                    .map_err(|_| DbError::Damaged("name"));
             }
             let (parent, name) = match self.moved.get(&at) {
                 Some(Some(place)) => place.clone(),
@@ -171,7 +185,12 @@ impl Pass<'_> {
 
     fn push(&mut self, item: ItemId, step: Step, then: Then, changes: Option<u32>) {
         self.touched.insert(*step.id());
-        self.group.push(Intent { item, step, then, changes });
+        self.group.push(Intent {
+            item,
+            step,
+            then,
+            changes,
+        });
     }
 }
 
@@ -188,7 +207,9 @@ impl Engine {
     /// Gives the disk of a space something to do, if there is anything.
     pub(super) fn work(&mut self, now: Now, n: i64) -> Result<(), DbError> {
         {
-            let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+            let Some(space) = self.spaces.get_mut(&n) else {
+                return Ok(());
+            };
             if now.mono >= space.full_at {
                 space.want_scan(None);
                 space.full_at = now.mono + super::space::FULL_EVERY;
@@ -205,10 +226,16 @@ impl Engine {
             space.again |= space.absent.len() < before;
         }
         self.start_scan(n);
-        if self.spaces.get(&n).is_some_and(|s| s.again && s.row.stopped.is_some()) {
+        if self
+            .spaces
+            .get(&n)
+            .is_some_and(|s| s.again && s.row.stopped.is_some())
+        {
             self.look_again(n)?;
         }
-        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
         // Nothing is written before the first full scan: what is there must be known first.
         if space.busy.is_some() || space.row.stopped.is_some() || !space.scanned {
             return Ok(());
@@ -222,7 +249,9 @@ impl Engine {
 
     /// Reads the next part of the list.
     fn load_queue(&mut self, n: i64) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         while space.queue.is_empty() {
             let part = base::dirty_after(self.db.read(), n, space.cursor, TURN)?;
             if part.is_empty() {
@@ -243,56 +272,74 @@ impl Engine {
     }
 
     fn plan(&mut self, now: Now, n: i64) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
         if space.queue.is_empty() {
             return Ok(());
         }
         let mut wants: Vec<(ItemId, Wanted)> = Vec::new();
         let room = FETCHES.saturating_sub(space.fetching.len()) * FETCH.0;
         let mut queue: Vec<ItemId> = Vec::new();
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         while queue.len() < TURN {
-            let Some(item) = space.queue.pop_front() else { break };
+            let Some(item) = space.queue.pop_front() else {
+                break;
+            };
             space.queued.remove(&item);
             queue.push(item);
         }
         let (registry, space) = (&self.registry, &*space);
-        let names = |d: &DeviceId| registry.view().devices.get(d).map_or_else(|| d.to_string(), |e| e.name.clone());
+        let names = |d: &DeviceId| {
+            registry
+                .view()
+                .devices
+                .get(d)
+                .map_or_else(|| d.to_string(), |e| e.name.clone())
+        };
         let mut left = Vec::new();
-        let group = self.db.write(|tx| {
-            let mut pass = Pass {
-                tx,
-                n,
-                group: Vec::new(),
-                moved: BTreeMap::new(),
-                names: BTreeMap::new(),
-                parked: BTreeSet::new(),
-                touched: BTreeSet::new(),
-            };
-            for item in queue {
-                if pass.group.len() >= GROUP || wants.len() >= room && space.ready.is_empty() || wants.len() >= READY {
-                    left.push(item);
-                    continue;
-                }
-                let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
-                match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                    Planned::Clean => base::clean(tx, n, &item)?,
-                    Planned::Stepped | Planned::Later => {}
-                    Planned::Fetch(wanted) => {
-                        if wants.len() + wanted.len() <= room {
-                            wants.extend(wanted.into_iter().map(|w| (item, w)));
-                        } else {
-                            left.push(item);
+        let group =
+            self.db.write(|tx| {
+                let mut pass = Pass {
+                    tx,
+                    n,
+                    group: Vec::new(),
+                    moved: BTreeMap::new(),
+                    names: BTreeMap::new(),
+                    parked: BTreeSet::new(),
+                    touched: BTreeSet::new(),
+                };
+                for item in queue {
+                    if pass.group.len() >= GROUP
+                        || wants.len() >= room && space.ready.is_empty()
+                        || wants.len() >= READY
+                    {
+                        left.push(item);
+                        continue;
+                    }
+                    let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
+                    match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
+                        Planned::Clean => base::clean(tx, n, &item)?,
+                        Planned::Stepped | Planned::Later => {}
+                        Planned::Fetch(wanted) => {
+                            if wants.len() + wanted.len() <= room {
+                                wants.extend(wanted.into_iter().map(|w| (item, w)));
+                            } else {
+                                left.push(item);
+                            }
                         }
                     }
                 }
-            }
-            // An item that was parked but found no place in this pass must not stay parked.
-            if let Some(cut) = pass.group.iter().position(|i| matches!(&i.step, Step::Park { id, .. } if pass.parked.contains(id))) {
-                pass.group.truncate(cut);
-            }
-            Ok::<_, DbError>(pass.group)
-        })?;
+                // An item that was parked but found no place in this pass must not stay parked.
+                if let Some(cut) = pass.group.iter().position(
+                    |i| matches!(&i.step, Step::Park { id, .. } if pass.parked.contains(id)),
+                ) {
+                    pass.group.truncate(cut);
+                }
+                Ok::<_, DbError>(pass.group)
+            })?;
         if let Some(space) = self.spaces.get_mut(&n) {
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {
@@ -311,7 +358,9 @@ impl Engine {
         let staged: Vec<RelPath> = group
             .iter()
             .filter_map(|i| match &i.step {
-                Step::Write { staged, .. } => Some(crate::disk::private(crate::disk::TMP).join(staged).ok()?),
+                Step::Write { staged, .. } => {
+                    Some(crate::disk::private(crate::disk::TMP).join(staged).ok()?)
+                }
                 _ => None,
             })
             .collect();
@@ -323,23 +372,47 @@ impl Engine {
             space.busy = Some(Busy::SyncStaged { job, group });
         }
         // A handful is flushed one by one, more by one flush of the filesystem.
-        let files = if staged.len() <= 8 { staged } else { Vec::new() };
-        self.effects.push(Effect::Sync { space: n, job, files });
+        let files = if staged.len() <= 8 {
+            staged
+        } else {
+            Vec::new()
+        };
+        self.effects.push(Effect::Sync {
+            space: n,
+            job,
+            files,
+        });
         Ok(())
     }
 
     /// Staged files are flushed: now the rows, then the steps.
-    pub(super) fn staged_synced(&mut self, now: Now, n: i64, job: Job, error: Option<String>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+    pub(super) fn staged_synced(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        error: Option<String>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         let group = match space.busy.take() {
-            Some(Busy::SyncStaged { job: running, group }) if running == job => group,
+            Some(Busy::SyncStaged {
+                job: running,
+                group,
+            }) if running == job => group,
             other => {
                 space.busy = other;
                 return Ok(());
             }
         };
         if let Some(error) = error {
-            space.problem("", "disk", format!("could not be flushed: {error}"), now.wall);
+            space.problem(
+                "",
+                "disk",
+                format!("could not be flushed: {error}"),
+                now.wall,
+            );
             space.retry_at = Some(now.mono + RETRY);
             return Ok(());
         }
@@ -354,13 +427,24 @@ impl Engine {
                     Step::Write { path, staged, .. } => (path.to_string(), Some(staged.clone())),
                     Step::Move { to, .. } | Step::Unpark { to, .. } => (to.to_string(), None),
                     Step::Park { from, .. } => (from.to_string(), None),
-                    Step::MakeDir { path, .. } | Step::Link { path, .. } | Step::Remove { path, .. } | Step::Meta { path, .. } => {
-                        (path.to_string(), None)
-                    }
+                    Step::MakeDir { path, .. }
+                    | Step::Link { path, .. }
+                    | Step::Remove { path, .. }
+                    | Step::Meta { path, .. } => (path.to_string(), None),
                 };
                 let id = *intent.step.id();
                 let ino = ready.and_then(|r| r.get(&id)).map_or(0, |r| r.meta.ino);
-                base::put_placing(tx, n, &Placing { id, item: intent.item, path, staged, ino })?;
+                base::put_placing(
+                    tx,
+                    n,
+                    &Placing {
+                        id,
+                        item: intent.item,
+                        path,
+                        staged,
+                        ino,
+                    },
+                )?;
             }
             Ok::<_, DbError>(())
         })?;
@@ -369,15 +453,30 @@ impl Engine {
         if let Some(space) = self.spaces.get_mut(&n) {
             space.busy = Some(Busy::Perform { job, group });
         }
-        self.effects.push(Effect::Perform { space: n, job, steps });
+        self.effects.push(Effect::Perform {
+            space: n,
+            job,
+            steps,
+        });
         Ok(())
     }
 
     /// Steps were taken: base follows what the disk shows.
-    pub(super) fn performed(&mut self, now: Now, n: i64, job: Job, outcomes: Vec<Outcome>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
+    pub(super) fn performed(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
         let group = match space.busy.take() {
-            Some(Busy::Perform { job: running, group }) if running == job => group,
+            Some(Busy::Perform {
+                job: running,
+                group,
+            }) if running == job => group,
             other => {
                 space.busy = other;
                 return Ok(());
@@ -408,7 +507,10 @@ impl Engine {
                         }
                         let path = step_path(&intent.step);
                         match refused {
-                            Refused::Changed | Refused::Occupied | Refused::Missing | Refused::NotEmpty => {
+                            Refused::Changed
+                            | Refused::Occupied
+                            | Refused::Missing
+                            | Refused::NotEmpty => {
                                 rescan.push(path.parent().unwrap_or(RelPath::ROOT));
                                 if *refused == Refused::NotEmpty {
                                     rescan.push(path.clone());
@@ -456,7 +558,10 @@ impl Engine {
         space.ack_due |= done > 0;
         let name = space.name.clone();
         if done > 0 {
-            self.notice(Notice::Updated { space: name, items: done });
+            self.notice(Notice::Updated {
+                space: name,
+                items: done,
+            });
         }
         Ok(())
     }
@@ -465,7 +570,9 @@ impl Engine {
         if wants.is_empty() {
             return;
         }
-        let Some(space) = self.spaces.get_mut(&n) else { return };
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
         let id = space.row.id;
         let holders: Vec<DeviceId> = self
             .peers
@@ -475,11 +582,18 @@ impl Engine {
             .collect();
         let mut groups: BTreeMap<DeviceId, Vec<Fetch>> = BTreeMap::new();
         for (item, wanted) in wants {
-            let Some(Content::File { size, hash }) = wanted.content else { continue };
+            let Some(Content::File { size, hash }) = wanted.content else {
+                continue;
+            };
             // Nobody to ask: this disk itself may hold the bytes; the device then only names the job.
-            let local = (holders.is_empty() && base::holding(self.db.read(), n, &hash, 1).is_ok_and(|b| !b.is_empty()))
-                .then_some(self.device);
-            let from = holders.iter().copied().find(|d| !space.absent.contains_key(&(*d, hash))).or(local);
+            let local = (holders.is_empty()
+                && base::holding(self.db.read(), n, &hash, 1).is_ok_and(|b| !b.is_empty()))
+            .then_some(self.device);
+            let from = holders
+                .iter()
+                .copied()
+                .find(|d| !space.absent.contains_key(&(*d, hash)))
+                .or(local);
             let Some(device) = from else { continue };
             if !space.underway.insert(wanted.id) {
                 continue;
@@ -488,11 +602,24 @@ impl Engine {
             // one after a step that failed, whose file below `.mesh/tmp` may be the user's.
             let short: String = hash.to_string().chars().take(16).collect();
             let staged = format!("s-{short}-{}-{}", wanted.id, space.staged);
-            let want = Want { id: wanted.id, hash, size, staged, mode: wanted.mode, mtime: wanted.mtime.unwrap_or(0) };
+            let want = Want {
+                id: wanted.id,
+                hash,
+                size,
+                staged,
+                mode: wanted.mode,
+                mtime: wanted.mtime.unwrap_or(0),
+            };
             let list = groups.entry(device).or_default();
-            let full = list.last().is_none_or(|f| f.wants.len() >= FETCH.0 || f.bytes >= FETCH.1);
+            let full = list
+                .last()
+                .is_none_or(|f| f.wants.len() >= FETCH.0 || f.bytes >= FETCH.1);
             if full {
-                list.push(Fetch { device, wants: Vec::new(), bytes: 0 });
+                list.push(Fetch {
+                    device,
+                    wants: Vec::new(),
+                    bytes: 0,
+                });
             }
             if let Some(fetch) = list.last_mut() {
                 fetch.bytes += size;
@@ -502,7 +629,12 @@ impl Engine {
         for fetch in groups.into_values().flatten() {
             let job = self.next_job();
             let wants = fetch.wants.iter().map(|w| w.0.clone()).collect();
-            self.effects.push(Effect::Fetch { space: n, job, device: fetch.device, wants });
+            self.effects.push(Effect::Fetch {
+                space: n,
+                job,
+                device: fetch.device,
+                wants,
+            });
             if let Some(space) = self.spaces.get_mut(&n) {
                 space.fetching.insert(job, fetch);
             }
@@ -510,14 +642,32 @@ impl Engine {
     }
 
     /// Contents arrived, or not.
-    pub(super) fn fetched(&mut self, now: Now, n: i64, job: Job, results: Vec<WantResult>) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else { return Ok(()) };
-        let Some(fetch) = space.fetching.remove(&job) else { return Ok(()) };
+    pub(super) fn fetched(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        results: Vec<WantResult>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let Some(fetch) = space.fetching.remove(&job) else {
+            return Ok(());
+        };
         let mut trouble = Vec::new();
         for ((want, item), result) in fetch.wants.into_iter().zip(results) {
             match result.done {
                 Ok((meta, chunks)) => {
-                    space.ready.insert(want.id, Ready { hash: want.hash, staged: want.staged, meta, chunks });
+                    space.ready.insert(
+                        want.id,
+                        Ready {
+                            hash: want.hash,
+                            staged: want.staged,
+                            meta,
+                            chunks,
+                        },
+                    );
                     if space.queued.insert(item) {
                         space.queue.push_front(item);
                     }
@@ -526,20 +676,28 @@ impl Engine {
                     space.underway.remove(&want.id);
                     match missed {
                         Missed::Absent | Missed::Lost => {
-                            space.absent.insert((fetch.device, want.hash), now.mono + ABSENT);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + ABSENT);
                         }
                         Missed::Wrong(reason) => {
-                            space.absent.insert((fetch.device, want.hash), now.mono + 12 * ABSENT);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + 12 * ABSENT);
                             trouble.push(reason);
                         }
                         Missed::NoSpace => {
                             space.problem("", "disk", "no room left on the disk".into(), now.wall);
                             space.retry_at = Some(now.mono + 5 * RETRY);
-                            space.absent.insert((fetch.device, want.hash), now.mono + 5 * RETRY);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + 5 * RETRY);
                         }
                         Missed::Disk(reason) => {
                             space.problem("", "disk", reason, now.wall);
-                            space.absent.insert((fetch.device, want.hash), now.mono + ABSENT);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + ABSENT);
                         }
                     }
                 }
@@ -548,7 +706,11 @@ impl Engine {
         space.again = true;
         for reason in trouble {
             let name = self.device_name(&fetch.device);
-            self.trouble("content", format!("{name} sent wrong content: {reason}"), now);
+            self.trouble(
+                "content",
+                format!("{name} sent wrong content: {reason}"),
+                now,
+            );
         }
         Ok(())
     }
@@ -570,7 +732,15 @@ fn step_path(step: &Step) -> &RelPath {
 fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Result<(), DbError> {
     let stat = meta.map(Meta::stat);
     match (&intent.then, meta, stat) {
-        (Then::Put { wanted, chunks, old }, Some(meta), Some(stat)) => {
+        (
+            Then::Put {
+                wanted,
+                chunks,
+                old,
+            },
+            Some(meta),
+            Some(stat),
+        ) => {
             if let Some(Content::File { hash, .. }) = &wanted.content {
                 base::put_chunks(tx, n, hash, chunks)?;
             }
@@ -592,7 +762,8 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
             let mut b = (**row).clone();
             b.asked_mode = wanted.mode;
             b.asked_mtime = wanted.mtime.unwrap_or(b.asked_mtime);
-            (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) = (meta.mode, meta.mtime_ns, stat, b.row.kind == Kind::File);
+            (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) =
+                (meta.mode, meta.mtime_ns, stat, b.row.kind == Kind::File);
             base::put(tx, n, &b)?;
         }
         (Then::Removed { row }, _, _) => {
@@ -603,7 +774,8 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
     }
     if let (Some(changes), Then::Put { wanted, .. }) = (intent.changes, &intent.then) {
         // The usual case, one file that arrived: nothing happened to it meanwhile.
-        let same = crate::db::items::get(tx, n, &intent.item)?.is_some_and(|i| i.doc.changes == changes && i.spot.conflict == 0);
+        let same = crate::db::items::get(tx, n, &intent.item)?
+            .is_some_and(|i| i.doc.changes == changes && i.spot.conflict == 0);
         if same && wanted.copy_of.is_none() {
             base::clean(tx, n, &intent.item)?;
         }
@@ -626,7 +798,11 @@ fn row(wanted: &Wanted, meta: &Meta, stat: Stat) -> Base {
             stat,
             racy: false,
         },
-        asked_mode: if wanted.copy_of.is_some() { meta.mode } else { wanted.mode },
+        asked_mode: if wanted.copy_of.is_some() {
+            meta.mode
+        } else {
+            wanted.mode
+        },
         asked_mtime: wanted.mtime.unwrap_or(meta.mtime_ns),
     }
 }
@@ -653,7 +829,8 @@ fn one(
                 return one(pass, space, item, &sides, above, names);
             }
             Next::Make(wanted) => {
-                if pass.touched.contains(&wanted.id) || !vacate(pass, space, &wanted, above, names)? {
+                if pass.touched.contains(&wanted.id) || !vacate(pass, space, &wanted, above, names)?
+                {
                     continue;
                 }
                 if let Some(more) = make(pass, space, item, wanted, None, sides.changes)? {
@@ -684,12 +861,20 @@ fn one(
                 }
             }
             Next::Meta(b, wanted) => {
-                let Some(path) = pass.path(&b.row.id)? else { continue };
+                let Some(path) = pass.path(&b.row.id)? else {
+                    continue;
+                };
                 if pass.touched.contains(&wanted.id) {
                     continue;
                 }
                 let mtime = wanted.mtime.unwrap_or(b.row.mtime);
-                let step = Step::Meta { id: wanted.id, path, mode: wanted.mode, mtime, expect: b.row.stat };
+                let step = Step::Meta {
+                    id: wanted.id,
+                    path,
+                    mode: wanted.mode,
+                    mtime,
+                    expect: b.row.stat,
+                };
                 pass.push(*item, step, Then::Meta { row: b, wanted }, None);
                 out = Planned::Stepped;
             }
@@ -700,7 +885,11 @@ fn one(
             }
         }
     }
-    Ok(if fetch.is_empty() { out } else { Planned::Fetch(fetch) })
+    Ok(if fetch.is_empty() {
+        out
+    } else {
+        Planned::Fetch(fetch)
+    })
 }
 
 /// Makes an entry whose name is free, or replaces what stands there; returns what has to be fetched first.
@@ -712,13 +901,26 @@ fn make(
     over: Option<&Base>,
     changes: u32,
 ) -> Result<Option<Wanted>, DbError> {
-    let Some(dir) = pass.path(&wanted.parent)? else { return Ok(None) };
-    let Ok(path) = dir.join(&wanted.name) else { return Ok(None) };
+    let Some(dir) = pass.path(&wanted.parent)? else {
+        return Ok(None);
+    };
+    let Ok(path) = dir.join(&wanted.name) else {
+        return Ok(None);
+    };
     let id = wanted.id;
     let mut chunks = Vec::new();
     let step = match (&wanted.content, wanted.kind) {
-        (_, Kind::Dir) => Step::MakeDir { id, path, mode: wanted.mode },
-        (Some(Content::Link { target }), _) => Step::Link { id, path, target: target.clone(), over: over.map(|b| b.row.stat) },
+        (_, Kind::Dir) => Step::MakeDir {
+            id,
+            path,
+            mode: wanted.mode,
+        },
+        (Some(Content::Link { target }), _) => Step::Link {
+            id,
+            path,
+            target: target.clone(),
+            over: over.map(|b| b.row.stat),
+        },
         (Some(Content::File { hash, .. }), _) => match space.ready.get(&id) {
             Some(ready) if ready.hash == *hash => {
                 chunks.clone_from(&ready.chunks);
@@ -737,12 +939,23 @@ fn make(
     };
     pass.place(id, wanted.parent, &wanted.name);
     let old = over.and_then(|b| b.row.content.clone());
-    pass.push(*item, step, Then::Put { wanted, chunks, old }, Some(changes));
+    pass.push(
+        *item,
+        step,
+        Then::Put {
+            wanted,
+            chunks,
+            old,
+        },
+        Some(changes),
+    );
     Ok(None)
 }
 
 fn shift(pass: &mut Pass<'_>, item: &ItemId, b: &Base, wanted: Wanted) -> Result<bool, DbError> {
-    let Some(dir) = pass.path(&wanted.parent)? else { return Ok(false) };
+    let Some(dir) = pass.path(&wanted.parent)? else {
+        return Ok(false);
+    };
     // Into its own inside: what is above it moves first, and it in a later pass.
     let mut up = wanted.parent;
     for _ in 0..4_096 {
@@ -758,17 +971,34 @@ fn shift(pass: &mut Pass<'_>, item: &ItemId, b: &Base, wanted: Wanted) -> Result
         };
         up = parent;
     }
-    let Ok(to) = dir.join(&wanted.name) else { return Ok(false) };
+    let Ok(to) = dir.join(&wanted.name) else {
+        return Ok(false);
+    };
     let id = wanted.id;
     let step = if pass.parked.remove(&id) {
         Step::Unpark { id, to }
     } else {
-        let Some(from) = pass.path(&id)? else { return Ok(false) };
+        let Some(from) = pass.path(&id)? else {
+            return Ok(false);
+        };
         pass.free(b);
-        Step::Move { id, from, to, expect: b.row.stat }
+        Step::Move {
+            id,
+            from,
+            to,
+            expect: b.row.stat,
+        }
     };
     pass.place(id, wanted.parent, &wanted.name);
-    pass.push(*item, step, Then::Moved { row: Box::new(b.clone()), wanted }, None);
+    pass.push(
+        *item,
+        step,
+        Then::Moved {
+            row: Box::new(b.clone()),
+            wanted,
+        },
+        None,
+    );
     Ok(true)
 }
 
@@ -777,14 +1007,21 @@ fn take_away(pass: &mut Pass<'_>, item: &ItemId, b: Box<Base>) -> Result<bool, D
     if pass.touched.contains(&id) {
         return Ok(false);
     }
-    let Some(path) = pass.path(&id)? else { return Ok(false) };
+    let Some(path) = pass.path(&id)? else {
+        return Ok(false);
+    };
     if b.row.kind == Kind::Dir && base::has_children(pass.tx, pass.n, &id)? {
         // Its content goes first, in a group of its own.
         return Ok(false);
     }
     pass.free(&b);
     pass.moved.insert(id, None);
-    let step = Step::Remove { id, path, kind: b.row.kind, expect: b.row.stat };
+    let step = Step::Remove {
+        id,
+        path,
+        kind: b.row.kind,
+        expect: b.row.stat,
+    };
     pass.push(*item, step, Then::Removed { row: b }, None);
     Ok(true)
 }
@@ -798,20 +1035,35 @@ fn vacate(
     above: &mut Vec<ItemId>,
     names: &dyn Fn(&DeviceId) -> String,
 ) -> Result<bool, DbError> {
-    let Some(other) = pass.at(&wanted.parent, &wanted.name)? else { return Ok(true) };
+    let Some(other) = pass.at(&wanted.parent, &wanted.name)? else {
+        return Ok(true);
+    };
     if other == wanted.id {
         return Ok(true);
     }
-    let Some(row) = base::get(pass.tx, pass.n, &other)? else { return Ok(false) };
+    let Some(row) = base::get(pass.tx, pass.n, &other)? else {
+        return Ok(false);
+    };
     if above.contains(&other) {
         if pass.touched.contains(&other) {
             return Ok(false);
         }
-        let Some(from) = pass.path(&other)? else { return Ok(false) };
+        let Some(from) = pass.path(&other)? else {
+            return Ok(false);
+        };
         pass.free(&row);
         pass.parked.insert(other);
         let item = row.row.copy_of.map_or(other, |c| c.0);
-        pass.push(item, Step::Park { id: other, from, expect: row.row.stat }, Then::Parked, None);
+        pass.push(
+            item,
+            Step::Park {
+                id: other,
+                from,
+                expect: row.row.stat,
+            },
+            Then::Parked,
+            None,
+        );
         return Ok(true);
     }
     if pass.touched.contains(&other) || above.len() > 64 {

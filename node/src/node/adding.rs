@@ -22,16 +22,28 @@ const TREE: Duration = Duration::from_secs(20);
 /// What the mesh holds: path to what it is.
 type Theirs = BTreeMap<String, Option<Content>>;
 
-pub(super) async fn add(handle: &Handle, request: AddRequest, protected: Vec<PathBuf>) -> Result<AddReply, CommandError> {
+pub(super) async fn add(
+    handle: &Handle,
+    request: AddRequest,
+    protected: Vec<PathBuf>,
+) -> Result<AddReply, CommandError> {
     let stopped = |_| CommandError::not_running("the node is stopping");
-    let taken = handle.call(|engine, _| engine.taken_paths()).await.map_err(stopped)?;
+    let taken = handle
+        .call(|engine, _| engine.taken_paths())
+        .await
+        .map_err(stopped)?;
     let asked = request.clone();
     let path = blocking(move || check_path(Path::new(&asked.path), &protected, &taken)).await??;
     let name = match &request.name {
         Some(name) => name.clone(),
-        None => path.file_name().and_then(|n| n.to_str()).map(str::to_owned).ok_or_else(|| {
-            CommandError::usage("this folder has no usable name").hint("give one with --space NAME")
-        })?,
+        None => path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                CommandError::usage("this folder has no usable name")
+                    .hint("give one with --space NAME")
+            })?,
     };
     let mode = crate::engine::mode_number(request.mode.as_deref().unwrap_or("full"))?;
     let wanted = name.clone();
@@ -43,11 +55,17 @@ pub(super) async fn add(handle: &Handle, request: AddRequest, protected: Vec<Pat
     let (joins, space) = id;
     let at = path.clone();
     let (fs, empty, fresh) = blocking(move || open_folder(&at, &space)).await??;
-    let text = path.to_str().ok_or_else(|| CommandError::usage("the path is not UTF-8"))?.to_owned();
+    let text = path
+        .to_str()
+        .ok_or_else(|| CommandError::usage("the path is not UTF-8"))?
+        .to_owned();
     let hold = joins && !empty;
     let added = {
         let (name, text) = (name.clone(), text.clone());
-        handle.call(move |engine, now| engine.add_prepared(now, &name, &text, mode, fs, hold)).await.map_err(stopped)?
+        handle
+            .call(move |engine, now| engine.add_prepared(now, &name, &text, mode, fs, hold))
+            .await
+            .map_err(stopped)?
     };
     let mut reply = match added {
         Ok(reply) => reply,
@@ -63,13 +81,22 @@ pub(super) async fn add(handle: &Handle, request: AddRequest, protected: Vec<Pat
     let until = tokio::time::Instant::now() + TREE;
     loop {
         let wanted = name.clone();
-        if handle.call(move |engine, _| engine.tree_is_here(&wanted)).await.map_err(stopped)? || tokio::time::Instant::now() > until {
+        if handle
+            .call(move |engine, _| engine.tree_is_here(&wanted))
+            .await
+            .map_err(stopped)?
+            || tokio::time::Instant::now() > until
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let wanted = name.clone();
-    let Some((theirs, secret)) = handle.call(move |engine, _| engine.tree_of(&wanted)).await.map_err(stopped)? else {
+    let Some((theirs, secret)) = handle
+        .call(move |engine, _| engine.tree_of(&wanted))
+        .await
+        .map_err(stopped)?
+    else {
         return Err(CommandError::failed("the space went away"));
     };
     let at = path.clone();
@@ -77,12 +104,18 @@ pub(super) async fn add(handle: &Handle, request: AddRequest, protected: Vec<Pat
     let clean = preview.differing == 0 && preview.only_here == 0;
     if request.merge || clean {
         let wanted = name.clone();
-        handle.call(move |engine, now| engine.release(&wanted, now)).await.map_err(stopped)?;
+        handle
+            .call(move |engine, now| engine.release(&wanted, now))
+            .await
+            .map_err(stopped)?;
         reply.merged = Some(preview);
         return Ok(reply);
     }
     let wanted = name.clone();
-    handle.call(move |engine, _| engine.leave(&wanted)).await.map_err(stopped)??;
+    handle
+        .call(move |engine, _| engine.leave(&wanted))
+        .await
+        .map_err(stopped)??;
     undo(path, fresh).await;
     Err(CommandError::needs_confirmation(format!(
         "the folder is not empty: {} files are equal, {} differ, {} are only here, {} only in the mesh",
@@ -93,25 +126,39 @@ pub(super) async fn add(handle: &Handle, request: AddRequest, protected: Vec<Pat
     .preview(preview))
 }
 
-async fn blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, CommandError> {
-    tokio::task::spawn_blocking(f).await.map_err(|_| CommandError::failed("a worker failed"))
+async fn blocking<R: Send + 'static>(
+    f: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, CommandError> {
+    tokio::task::spawn_blocking(f)
+        .await
+        .map_err(|_| CommandError::failed("a worker failed"))
 }
 
 async fn undo(path: PathBuf, fresh: bool) {
     if fresh {
-        let _removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path.join(PRIVATE))).await;
+        let _removed =
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path.join(PRIVATE))).await;
     }
 }
 
-fn check_path(asked: &Path, protected: &[PathBuf], taken: &[(String, String)]) -> Result<PathBuf, CommandError> {
+fn check_path(
+    asked: &Path,
+    protected: &[PathBuf],
+    taken: &[(String, String)],
+) -> Result<PathBuf, CommandError> {
     let shown = asked.display().to_string();
-    let path = std::fs::canonicalize(asked)
-        .map_err(|e| CommandError::not_found("folder", shown.clone()).hint(format!("{e}; make it first, or check the path")))?;
-    let meta = std::fs::metadata(&path).map_err(|e| CommandError::failed(format!("{shown}: {e}")))?;
+    let path = std::fs::canonicalize(asked).map_err(|e| {
+        CommandError::not_found("folder", shown.clone())
+            .hint(format!("{e}; make it first, or check the path"))
+    })?;
+    let meta =
+        std::fs::metadata(&path).map_err(|e| CommandError::failed(format!("{shown}: {e}")))?;
     if !meta.is_dir() {
         return Err(CommandError::usage(format!("{shown} is not a folder")));
     }
-    let refuse = |why: &str| Err(CommandError::refused(format!("{shown} cannot be a space: {why}")).about(shown.clone()));
+    let refuse = |why: &str| {
+        Err(CommandError::refused(format!("{shown} cannot be a space: {why}")).about(shown.clone()))
+    };
     if path.parent().is_none() {
         return refuse("it is the root of the filesystem");
     }
@@ -139,19 +186,31 @@ fn check_path(asked: &Path, protected: &[PathBuf], taken: &[(String, String)]) -
 
 /// Prepares the private folder; returns the filesystem, whether the folder was empty, and whether
 /// the private folder is new.
-fn open_folder(path: &Path, space: &ownmesh_crypto::SpaceId) -> Result<(u64, bool, bool), CommandError> {
+fn open_folder(
+    path: &Path,
+    space: &ownmesh_crypto::SpaceId,
+) -> Result<(u64, bool, bool), CommandError> {
     let failed = |e: std::io::Error| {
-        CommandError::failed(format!("{}: {e}", path.display())).hint("mesh needs to write into the folder, and a filesystem that keeps names apart")
+        CommandError::failed(format!("{}: {e}", path.display()))
+            .hint("mesh needs to write into the folder, and a filesystem that keeps names apart")
     };
     let disk = RealDisk::open(path).map_err(failed)?;
     let fresh = !path.join(PRIVATE).exists();
-    let empty = disk.list(&RelPath::ROOT).map_err(failed)?.iter().all(|e| e.name.as_deref() == Ok(PRIVATE));
+    let empty = disk
+        .list(&RelPath::ROOT)
+        .map_err(failed)?
+        .iter()
+        .all(|e| e.name.as_deref() == Ok(PRIVATE));
     prepare(&disk, space).map_err(failed)?;
     Ok((disk.fs_id().map_err(failed)?, empty, fresh))
 }
 
 /// Compares a folder with the mesh's tree, by content.
-fn compare(path: &Path, theirs: &Theirs, secret: &ownmesh_crypto::SpaceSecret) -> Result<AddPreview, CommandError> {
+fn compare(
+    path: &Path,
+    theirs: &Theirs,
+    secret: &ownmesh_crypto::SpaceSecret,
+) -> Result<AddPreview, CommandError> {
     let failed = |e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
     let disk = RealDisk::open(path).map_err(failed)?;
     let mut preview = AddPreview::default();
@@ -182,7 +241,9 @@ fn compare(path: &Path, theirs: &Theirs, secret: &ownmesh_crypto::SpaceSecret) -
                 (Some(Content::File { size, .. }), MetaKind::File) if *size == entry.meta.size => {
                     hash_file(&disk, &at, secret).is_ok_and(|h| Some(&h.content) == known.as_ref())
                 }
-                (Some(Content::Link { target }), MetaKind::Symlink) => disk.read_link(&at).is_ok_and(|t| t == *target),
+                (Some(Content::Link { target }), MetaKind::Symlink) => {
+                    disk.read_link(&at).is_ok_and(|t| t == *target)
+                }
                 _ => false,
             };
             if equal {

@@ -12,7 +12,9 @@ use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
 
 use super::Inbox;
 use crate::content::counters::Progress;
-use crate::content::fetch::{FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant};
+use crate::content::fetch::{
+    FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
+};
 use crate::db::base::{self, Reader};
 use crate::db::{Connection, Db};
 use crate::disk::hash::Chunk;
@@ -47,7 +49,11 @@ fn worker(name: &str, work: impl FnOnce() + Send + 'static) {
 
 impl Folders {
     pub(super) fn new(db: PathBuf, inbox: Inbox) -> Self {
-        Self { db, inbox, open: BTreeMap::new() }
+        Self {
+            db,
+            inbox,
+            open: BTreeMap::new(),
+        }
     }
 
     pub(super) fn inbox(&self) -> std::sync::mpsc::SyncSender<super::Input> {
@@ -73,12 +79,22 @@ impl Folders {
             }
         };
         let seconds = u64::try_from(now.wall / 1_000).unwrap_or(0);
-        let Some((id, secret)) = engine.space_keys(space) else { return };
+        let Some((id, secret)) = engine.space_keys(space) else {
+            return;
+        };
         let guard = engine.guard(space);
         // Not the folder it was (an empty mount point): touch nothing.
         if guard.is_none_or(|guard| crate::disk::scan::check(&*disk, &guard).is_err()) {
             tracing::warn!(path, "the folder is not the one that was added");
-            self.open.insert(space, Folder { disk, id, secret, _watcher: None });
+            self.open.insert(
+                space,
+                Folder {
+                    disk,
+                    id,
+                    secret,
+                    _watcher: None,
+                },
+            );
             return;
         }
         if let Err(error) = engine.recover(space, &*disk, seconds) {
@@ -94,7 +110,15 @@ impl Folders {
             inbox.put(Event::Disturbed { space, dirs });
         });
         let watcher = watcher.map_err(|error| tracing::warn!(path, %error, "the folder cannot be watched; full scans find changes")).ok();
-        self.open.insert(space, Folder { disk, id, secret, _watcher: watcher });
+        self.open.insert(
+            space,
+            Folder {
+                disk,
+                id,
+                secret,
+                _watcher: watcher,
+            },
+        );
     }
 
     pub(super) fn close(&mut self, space: i64) {
@@ -105,10 +129,24 @@ impl Folders {
         drop_aside(std::mem::take(&mut self.open));
     }
 
-    pub(super) fn scan(&mut self, engine: &Engine, space: i64, job: Job, guard: Guard, scope: Scope) {
+    pub(super) fn scan(
+        &mut self,
+        engine: &Engine,
+        space: i64,
+        job: Job,
+        guard: Guard,
+        scope: Scope,
+    ) {
         let inbox = self.inbox.clone();
         let Some(folder) = self.open.get(&space) else {
-            inbox_later(inbox, Event::Scanned { space, job, result: Err(ScanError::RootMissing) });
+            inbox_later(
+                inbox,
+                Event::Scanned {
+                    space,
+                    job,
+                    result: Err(ScanError::RootMissing),
+                },
+            );
             return;
         };
         let (disk, db, secret) = (folder.disk.clone(), self.db.clone(), folder.secret.clone());
@@ -126,7 +164,13 @@ impl Folders {
                     &secret,
                     &scope,
                     &|_, _| false,
-                    &mut |found| if inbox.put(Event::Found { space, job, found }) { Ok(()) } else { Err(Stop) },
+                    &mut |found| {
+                        if inbox.put(Event::Found { space, job, found }) {
+                            Ok(())
+                        } else {
+                            Err(Stop)
+                        }
+                    },
                 ),
                 Err(error) => Err(ScanError::Base(crate::disk::base::BaseError::new(error))),
             };
@@ -137,21 +181,46 @@ impl Folders {
     pub(super) fn sync(&self, space: i64, job: Job, files: Vec<RelPath>) {
         let inbox = self.inbox.clone();
         let Some(disk) = self.disk(space) else {
-            inbox_later(inbox, Event::Synced { space, job, error: Some("the folder is not there".into()) });
+            inbox_later(
+                inbox,
+                Event::Synced {
+                    space,
+                    job,
+                    error: Some("the folder is not there".into()),
+                },
+            );
             return;
         };
         worker("sync", move || {
-            let done = if files.is_empty() { disk.sync_all() } else { files.iter().try_for_each(|f| disk.sync_file(f)) };
-            inbox.put(Event::Synced { space, job, error: done.err().map(|e| e.to_string()) });
+            let done = if files.is_empty() {
+                disk.sync_all()
+            } else {
+                files.iter().try_for_each(|f| disk.sync_file(f))
+            };
+            inbox.put(Event::Synced {
+                space,
+                job,
+                error: done.err().map(|e| e.to_string()),
+            });
         });
     }
 
     pub(super) fn perform(&self, space: i64, job: Job, steps: Vec<Step>) {
         let inbox = self.inbox.clone();
         let Some(disk) = self.disk(space) else {
-            let missing = |s: &Step| crate::disk::perform::Outcome { id: *s.id(), done: Err(crate::disk::perform::Refused::Missing) };
+            let missing = |s: &Step| crate::disk::perform::Outcome {
+                id: *s.id(),
+                done: Err(crate::disk::perform::Refused::Missing),
+            };
             let outcomes = steps.iter().map(missing).collect();
-            inbox_later(inbox, Event::Performed { space, job, outcomes });
+            inbox_later(
+                inbox,
+                Event::Performed {
+                    space,
+                    job,
+                    outcomes,
+                },
+            );
             return;
         };
         worker("perform", move || {
@@ -159,7 +228,11 @@ impl Folders {
             let seconds = unix_seconds();
             let name = |id: &_| trash::name(seconds, id, names.get(id).map_or("", String::as_str));
             let outcomes = perform(&*disk, &steps, &name);
-            inbox.put(Event::Performed { space, job, outcomes });
+            inbox.put(Event::Performed {
+                space,
+                job,
+                outcomes,
+            });
         });
     }
 
@@ -176,22 +249,46 @@ impl Folders {
     ) {
         let inbox = self.inbox.clone();
         let Some(folder) = self.open.get(&space) else {
-            let results = wants.iter().map(|w| WantResult { id: w.id, done: Err(Missed::Lost) }).collect();
-            inbox_later(inbox, Event::Fetched { space, job, results });
+            let results = wants
+                .iter()
+                .map(|w| WantResult {
+                    id: w.id,
+                    done: Err(Missed::Lost),
+                })
+                .collect();
+            inbox_later(
+                inbox,
+                Event::Fetched {
+                    space,
+                    job,
+                    results,
+                },
+            );
             return;
         };
         let from_here = device == engine.device();
         let into = FetchInto {
             space: folder.id,
             disk: folder.disk.clone(),
-            local: Arc::new(Here { db: self.db.clone(), space, conn: std::sync::Mutex::new(None) }),
+            local: Arc::new(Here {
+                db: self.db.clone(),
+                space,
+                conn: std::sync::Mutex::new(None),
+            }),
             secret: folder.secret.clone(),
             progress: Arc::new(Quiet),
             limits: FetchLimits::default(),
         };
         let wanted: Vec<FetchWant> = wants
             .into_iter()
-            .map(|w| FetchWant { id: w.id, hash: w.hash, size: w.size, staged: w.staged, mode: w.mode, mtime: w.mtime })
+            .map(|w| FetchWant {
+                id: w.id,
+                hash: w.hash,
+                size: w.size,
+                staged: w.staged,
+                mode: w.mode,
+                mtime: w.mtime,
+            })
             .collect();
         runtime.spawn(async move {
             let results = if from_here {
@@ -200,7 +297,14 @@ impl Folders {
                 into.fetch(&net, device, wanted).await
             };
             let results = results.into_iter().map(result).collect();
-            let _sent = tokio::task::spawn_blocking(move || inbox.put(Event::Fetched { space, job, results })).await;
+            let _sent = tokio::task::spawn_blocking(move || {
+                inbox.put(Event::Fetched {
+                    space,
+                    job,
+                    results,
+                })
+            })
+            .await;
         });
     }
 }
@@ -232,7 +336,9 @@ fn step_name(step: &Step) -> String {
 }
 
 fn unix_seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 fn result(fetched: Fetched) -> WantResult {
@@ -246,7 +352,10 @@ fn result(fetched: Fetched) -> WantResult {
             FetchError::Io(source) => Missed::Disk(source.to_string()),
         }),
     };
-    WantResult { id: fetched.want.id, done }
+    WantResult {
+        id: fetched.want.id,
+        done,
+    }
 }
 
 /// Nobody watches a single fetch yet.
@@ -263,7 +372,10 @@ impl crate::content::road::ContentRoad for NoRoad {
     fn open<'a>(
         &'a self,
         _: &'a DeviceId,
-    ) -> futures::future::BoxFuture<'a, Result<Box<dyn crate::content::road::Duplex>, crate::content::road::RoadError>> {
+    ) -> futures::future::BoxFuture<
+        'a,
+        Result<Box<dyn crate::content::road::Duplex>, crate::content::road::RoadError>,
+    > {
         Box::pin(async { Err(crate::content::road::RoadError::NotConnected) })
     }
 }
@@ -277,7 +389,10 @@ struct Here {
 
 impl Here {
     fn with<R>(&self, f: impl FnOnce(&Connection) -> Option<R>) -> Option<R> {
-        let mut conn = self.conn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut conn = self
+            .conn
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if conn.is_none() {
             *conn = Some((Db::reader(&self.db).ok()?, Instant::now()));
         }
@@ -285,10 +400,13 @@ impl Here {
     }
 
     fn standing(&self, conn: &Connection, hash: &ContentHash) -> Option<(RelPath, Stat)> {
-        base::holding(conn, self.space, hash, 4).ok()?.into_iter().find_map(|b| {
-            let path = base::path(conn, self.space, &b.row.id).ok()??;
-            Some((path, b.row.stat))
-        })
+        base::holding(conn, self.space, hash, 4)
+            .ok()?
+            .into_iter()
+            .find_map(|b| {
+                let path = base::path(conn, self.space, &b.row.id).ok()??;
+                Some((path, b.row.stat))
+            })
     }
 }
 
@@ -299,10 +417,13 @@ impl Local for Here {
 
     fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
         self.with(|conn| {
-            base::chunk_places(conn, self.space, id).ok()?.into_iter().find_map(|(hash, offset, len)| {
-                let (path, stat) = self.standing(conn, &hash)?;
-                Some((path, offset, len, stat))
-            })
+            base::chunk_places(conn, self.space, id)
+                .ok()?
+                .into_iter()
+                .find_map(|(hash, offset, len)| {
+                    let (path, stat) = self.standing(conn, &hash)?;
+                    Some((path, offset, len, stat))
+                })
         })
     }
 

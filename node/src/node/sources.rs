@@ -33,7 +33,11 @@ const POOL: usize = 4;
 
 impl Served {
     pub(super) fn new(db: PathBuf) -> Arc<Self> {
-        Arc::new(Self { db, state: RwLock::default(), pool: Mutex::default() })
+        Arc::new(Self {
+            db,
+            state: RwLock::default(),
+            pool: Mutex::default(),
+        })
     }
 
     /// Takes over who belongs to the mesh and which folders are open.
@@ -47,9 +51,16 @@ impl Served {
         state.inbox = Some(Inbox(folders.inbox()));
     }
 
-    fn read<R>(&self, f: impl FnOnce(&Connection) -> Result<R, crate::db::DbError>) -> Result<R, SourceError> {
+    fn read<R>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<R, crate::db::DbError>,
+    ) -> Result<R, SourceError> {
         let wrap = |e: crate::db::DbError| SourceError(Box::new(e));
-        let idle = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let conn = match idle {
             Some(conn) => conn,
             None => Db::reader(&self.db).map_err(wrap)?,
@@ -70,14 +81,30 @@ impl Source for Served {
     }
 
     fn locate(&self, space: &SpaceId, hash: &ContentHash) -> Result<Vec<Located>, SourceError> {
-        let found = self.state.read().unwrap_or_else(PoisonError::into_inner).spaces.get(space).cloned();
-        let Some((n, disk)) = found else { return Ok(Vec::new()) };
+        let found = self
+            .state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .spaces
+            .get(space)
+            .cloned();
+        let Some((n, disk)) = found else {
+            return Ok(Vec::new());
+        };
         self.read(|conn| {
             let mut out = Vec::new();
             for b in base::holding(conn, n, hash, 4)? {
-                let Some(path) = base::path(conn, n, &b.row.id)? else { continue };
+                let Some(path) = base::path(conn, n, &b.row.id)? else {
+                    continue;
+                };
                 let chunks = base::chunks(conn, n, hash)?.map(Arc::new);
-                out.push(Located { disk: disk.clone(), path, stat: b.row.stat, size: b.row.stat.size, chunks });
+                out.push(Located {
+                    disk: disk.clone(),
+                    path,
+                    stat: b.row.stat,
+                    size: b.row.stat.size,
+                    chunks,
+                });
             }
             Ok(out)
         })
@@ -86,7 +113,10 @@ impl Source for Served {
     fn superseded(&self, space: &SpaceId, _: &ContentHash, path: &RelPath) {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if let (Some((n, _)), Some(inbox)) = (state.spaces.get(space), &state.inbox) {
-            inbox.put(Event::Superseded { space: *n, path: path.clone() });
+            inbox.put(Event::Superseded {
+                space: *n,
+                path: path.clone(),
+            });
         }
     }
 }
