@@ -13,6 +13,8 @@ mod sim;
 mod state;
 mod user;
 
+pub use sim::Entry;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -151,6 +151,12 @@ impl Space {
         &self.secret
     }
 
+    /// Whether something is under way for it, on the disk or in the network.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy.is_some() || self.sync_job.is_some() || !self.fetching.is_empty() || self.scan.is_some()
+    }
+
     /// Why it stands still, if it does.
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {

@@ -1,0 +1,400 @@
+//! Performs what the engines say, as the node does: scans, flushes, steps on the disk, fetches.
+//!
+//! Each job takes time: it is run at a moment drawn from the seed, and what came of it reaches the
+//! engine at a later one. In between processes end, links are cut, and users act; within a job they
+//! act between two calls to the disk.
+
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError};
+
+use ownmesh_crdt::item::ItemState;
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId};
+use ownmesh_node::content::answer::{Located, Source, SourceError, answer};
+use ownmesh_node::content::wire::{Ask, Head, Status, WantFile};
+use ownmesh_node::db::{base, items};
+use ownmesh_node::disk::base::{BaseError, BaseReader, BaseRow};
+use ownmesh_node::disk::hash::Chunk;
+use ownmesh_node::disk::perform::{Step, perform};
+use ownmesh_node::disk::scan::{Found, Guard, Scope, scan};
+use ownmesh_node::disk::{Disk, Meta, RelPath, trash};
+use ownmesh_node::engine::{Effect, Engine, Event, Missed, Now, Notice, Want, WantResult};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::link::pair;
+use crate::mem_disk::MemDisk;
+use crate::transition::{below, one_in, user};
+use crate::world::{Act, World};
+
+/// An engine whose base is read by a scan while the findings change it.
+struct Shared<'a>(RefCell<&'a mut Engine>, i64);
+
+impl Shared<'_> {
+    fn with<T>(&self, read: impl FnOnce(&base::Reader<'_>) -> T) -> T {
+        let engine = self.0.borrow();
+        read(&base::Reader { conn: engine.db().read(), space: self.1 })
+    }
+}
+
+impl BaseReader for Shared<'_> {
+    fn children(&self, dir: &ItemId) -> Result<Vec<BaseRow>, BaseError> {
+        self.with(|r| r.children(dir))
+    }
+
+    fn by_inode(&self, dev: u64, ino: u64) -> Result<Option<BaseRow>, BaseError> {
+        self.with(|r| r.by_inode(dev, ino))
+    }
+
+    fn get(&self, id: &ItemId) -> Result<Option<BaseRow>, BaseError> {
+        self.with(|r| r.get(id))
+    }
+
+    fn path_of(&self, id: &ItemId) -> Result<Option<RelPath>, BaseError> {
+        self.with(|r| r.path_of(id))
+    }
+}
+
+/// What one device says of its contents to another.
+struct Holder {
+    files: Vec<Located>,
+    superseded: std::sync::Mutex<Vec<RelPath>>,
+}
+
+impl Source for Holder {
+    fn allowed(&self, _: &DeviceId, _: &SpaceId) -> bool {
+        true
+    }
+
+    fn locate(&self, _: &SpaceId, _: &ContentHash) -> Result<Vec<Located>, SourceError> {
+        Ok(self.files.clone())
+    }
+
+    fn superseded(&self, _: &SpaceId, _: &ContentHash, path: &RelPath) {
+        self.superseded.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+    }
+}
+
+impl World {
+    /// One effect: done at once where the node does so, put off where it takes time.
+    pub(crate) fn effect(&mut self, d: usize, effect: Effect) {
+        match effect {
+            Effect::Send { device, message } => self.send(d, &device, &message),
+            Effect::Open { space, .. } => {
+                let seconds = self.seconds();
+                let disk = self.devices[d].disk.clone();
+                let Some(engine) = &mut self.devices[d].engine else { return };
+                let healed = engine.recover(space, &disk, seconds);
+                if self.ended_within(d) {
+                    return;
+                }
+                if let Err(error) = healed {
+                    self.failure.get_or_insert(format!("{} does not recover: {error}", self.devices[d].name));
+                }
+                self.check_torn(d);
+            }
+            Effect::Scan { .. } | Effect::Sync { .. } | Effect::Perform { .. } => {
+                let (life, delay) = (self.devices[d].life, self.delay(60));
+                self.later(delay, Act::Run { d, life, effect });
+            }
+            Effect::Fetch { .. } => {
+                let (life, delay) = (self.devices[d].life, self.delay(self.weather.content));
+                self.later(delay, Act::Run { d, life, effect });
+            }
+            Effect::Notice(notice) => {
+                let what = match &notice {
+                    Notice::Conflict { .. } => "conflict notices",
+                    Notice::Trouble { .. } => "troubles",
+                    Notice::Updated { .. } => "groups performed",
+                    _ => return,
+                };
+                if matches!(notice, Notice::Trouble { .. }) {
+                    self.note(d, &format!("{notice:?}"));
+                }
+                *self.devices[d].notices.entry(what).or_default() += 1;
+            }
+            Effect::Peers | Effect::Close { .. } | Effect::OpenWindow { .. } | Effect::CloseWindow | Effect::Pair(_) | Effect::Add { .. } => {}
+        }
+    }
+
+    pub(crate) fn run(&mut self, d: usize, effect: Effect) {
+        match effect {
+            Effect::Scan { space, job, guard, scope } => self.run_scan(d, space, job, &guard, &scope),
+            Effect::Sync { space, job, files } => {
+                let disk = &self.devices[d].disk;
+                let done = if files.is_empty() {
+                    disk.sync_all()
+                } else {
+                    files.iter().try_for_each(|f| disk.sync_file(f))
+                };
+                let error = done.err().map(|e| e.to_string());
+                if !self.ended_within(d) {
+                    self.soon(d, Event::Synced { space, job, error });
+                }
+            }
+            Effect::Perform { space, job, steps } => self.run_perform(d, space, job, &steps),
+            Effect::Fetch { space, job, device, wants } => self.run_fetch(d, space, job, &device, wants),
+            _ => {}
+        }
+        self.watch();
+    }
+
+    fn soon(&mut self, d: usize, event: Event) {
+        let (life, delay) = (self.devices[d].life, self.delay(20));
+        self.later(delay, Act::Give { d, life, event });
+    }
+
+    /// Ends a process whose disk stopped working under it. Returns whether it did.
+    fn ended_within(&mut self, d: usize) -> bool {
+        if !self.devices[d].disk.crashed() {
+            return false;
+        }
+        let how = self.devices[d].doom.unwrap_or(crate::device::End::Kill);
+        self.end_soon(d, how);
+        true
+    }
+
+    /// Has a user act between two of the coming calls.
+    fn slip(&mut self, d: usize, calls: usize, reads: bool) {
+        if self.weather.slips == 0 || !one_in(&mut self.rng, self.weather.slips) {
+            return;
+        }
+        let (at, seed) = (below(&mut self.rng, calls) as u64, self.rng.next_u64());
+        let (shared, name) = (Arc::clone(&self.shared), self.devices[d].name.clone());
+        let act = move |disk: &MemDisk| {
+            let mut r = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            user(&mut StdRng::seed_from_u64(seed), disk, d, &name, &mut r, true);
+        };
+        if reads {
+            self.devices[d].disk.before_read(at, act);
+        } else {
+            self.devices[d].disk.before_op(at, act);
+        }
+    }
+
+    fn run_scan(&mut self, d: usize, space: i64, job: u64, guard: &Guard, scope: &Scope) {
+        self.slip(d, 6, true);
+        let (secret, now) = (self.secret(), self.moment());
+        let at_once = one_in(&mut self.rng, 2);
+        let disk = self.devices[d].disk.clone();
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        let shared = Shared(RefCell::new(engine), space);
+        let mut groups: Vec<Vec<Found>> = Vec::new();
+        let mut failed = None;
+        let mut lines = Vec::new();
+        let result = scan(&disk, guard, &shared, &secret, scope, &|_, _| false, &mut |found| {
+            lines.push(format!("finds {}", found.iter().map(brief).collect::<Vec<_>>().join(", ")));
+            if at_once {
+                failed = failed.take().or(shared.0.borrow_mut().handle(now, Event::Found { space, job, found }).err());
+            } else {
+                groups.push(found);
+            }
+            Ok(())
+        });
+        disk.disarm();
+        for line in lines {
+            self.note(d, &line);
+        }
+        self.reference().count("scans");
+        if let Some(error) = failed {
+            self.failure.get_or_insert(format!("{}: the engine failed: {error:?}", self.devices[d].name));
+            return;
+        }
+        let life = self.devices[d].life;
+        let mut delay = 0;
+        for found in groups {
+            delay += self.delay(20);
+            self.later(delay, Act::Give { d, life, event: Event::Found { space, job, found } });
+        }
+        delay += self.delay(20);
+        self.later(delay, Act::Give { d, life, event: Event::Scanned { space, job, result } });
+        self.perform_effects(d);
+    }
+
+    fn run_perform(&mut self, d: usize, space: i64, job: u64, steps: &[Step]) {
+        self.slip(d, steps.len() * 3 + 1, false);
+        self.note(d, &format!("performs {}", steps.iter().map(step_line).collect::<Vec<_>>().join(", ")));
+        let seconds = self.seconds();
+        let name = |id: &ItemId| {
+            let step = steps.iter().find(|s| s.id() == id);
+            trash::name(seconds, id, step.and_then(|s| step_path(s).name()).unwrap_or("unnamed"))
+        };
+        let disk = self.devices[d].disk.clone();
+        let outcomes = perform(&disk, steps, &name);
+        disk.disarm();
+        self.check_torn(d);
+        if self.ended_within(d) {
+            return;
+        }
+        for outcome in outcomes.iter().filter(|o| o.done.is_err()) {
+            self.note(d, &format!("was refused {:.4}: {:?}", outcome.id.to_string(), outcome.done));
+            self.reference().count("steps refused");
+        }
+        self.reference().count("groups of steps");
+        self.soon(d, Event::Performed { space, job, outcomes });
+    }
+
+    fn run_fetch(&mut self, d: usize, space: i64, job: u64, from: &DeviceId, wants: Vec<Want>) {
+        let Some(s) = self.device_number(from) else { return };
+        let mut results = Vec::new();
+        for want in &wants {
+            let done = self.fetch_one(d, space, s, want);
+            if self.ended_within(d) {
+                return;
+            }
+            self.reference().count(if done.is_ok() { "contents fetched" } else { "fetches failed" });
+            results.push(WantResult { id: want.id, done });
+        }
+        let (life, delay) = (self.devices[d].life, self.delay(self.weather.content));
+        self.later(delay, Act::Give { d, life, event: Event::Fetched { space, job, results } });
+    }
+
+    /// As `content::fetch` does: an own file that has it, else the peer; verified by hash.
+    fn fetch_one(&mut self, d: usize, space: i64, s: usize, want: &Want) -> Result<(Meta, Vec<Chunk>), Missed> {
+        let secret = self.secret();
+        let right = |bytes: &[u8]| secret.content_hash(bytes) == want.hash;
+        let mut bytes = (want.size == 0).then(Vec::new);
+        if bytes.is_none() {
+            bytes = self.ask(d, d, space, want).ok().filter(|b| right(b));
+        }
+        if bytes.is_none() && s != d {
+            let failing = self.weather.failing;
+            let lost = failing > 0 && one_in(&mut self.rng, failing);
+            if lost || self.links[&pair(d, s)].session.is_none() || self.devices[s].engine.is_none() {
+                return Err(Missed::Lost);
+            }
+            self.slip(s, 3, true);
+            let theirs = self.devices[s].space.unwrap_or(space);
+            let answered = self.ask(s, d, theirs, want);
+            self.devices[s].disk.disarm();
+            bytes = Some(answered?);
+        }
+        let bytes = bytes.ok_or(Missed::Absent)?;
+        if !right(&bytes) {
+            self.reference().count("wrong contents");
+            return Err(Missed::Wrong("hash".into()));
+        }
+        let failed = |e: std::io::Error| Missed::Disk(e.to_string());
+        let mut stage = self.devices[d].disk.stage(&want.staged).map_err(failed)?;
+        if !bytes.is_empty() {
+            stage.write_at(&bytes, 0).map_err(failed)?;
+        }
+        Ok((stage.finish(want.mode, want.mtime).map_err(failed)?, Vec::new()))
+    }
+
+    /// Reads a content at device `s` for device `d`.
+    fn ask(&mut self, s: usize, d: usize, space: i64, want: &Want) -> Result<Vec<u8>, Missed> {
+        let disk = self.devices[s].disk.clone();
+        let Some(engine) = &self.devices[s].engine else { return Err(Missed::Lost) };
+        let conn = engine.db().read();
+        let broken = |e: ownmesh_node::db::DbError| Missed::Disk(e.to_string());
+        let mut files = Vec::new();
+        for row in base::holding(conn, space, &want.hash, 8).map_err(broken)? {
+            if let Some(path) = base::path(conn, space, &row.row.id).map_err(broken)? {
+                let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+                files.push(Located { disk, path, stat: row.row.stat, size: want.size, chunks: None });
+            }
+        }
+        if files.is_empty() {
+            return Err(Missed::Absent);
+        }
+        let source = Holder { files, superseded: std::sync::Mutex::default() };
+        let space_id = engine.open_spaces_list().find(|o| o.number() == space).map(|_| SpaceId::from_bytes([0; 16]));
+        let ask = Ask::Files { space: space_id.ok_or(Missed::Absent)?, wants: vec![WantFile { n: 1, hash: want.hash }] };
+        let mut stream = Vec::new();
+        let _ = answer(&ask, &self.devices[d].id(), &source, &mut |bytes| {
+            stream.extend_from_slice(bytes);
+            true
+        });
+        for path in source.superseded.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.reference().count("superseded while served");
+            self.soon(s, Event::Superseded { space, path });
+        }
+        let mut bytes = Vec::new();
+        let mut rest = stream.as_slice();
+        while let Some((head, more)) = rest.split_first_chunk::<{ Head::LEN }>() {
+            let head = Head::from_bytes(*head).map_err(|e| Missed::Wrong(e.to_string()))?;
+            let (piece, more) = more.split_at_checked(head.len as usize).ok_or(Missed::Lost)?;
+            bytes.extend_from_slice(piece);
+            rest = more;
+            match head.status {
+                Status::Last => return Ok(bytes),
+                Status::More => {}
+                Status::Absent | Status::Superseded | Status::Busy => return Err(Missed::Absent),
+            }
+        }
+        Err(Missed::Lost)
+    }
+
+    /// No file may ever hold under its own name what nobody wrote.
+    pub(crate) fn check_torn(&mut self, d: usize) {
+        let torn = self.reference().torn(&self.devices[d].disk);
+        if !torn.is_empty() {
+            self.failure.get_or_insert(format!("{} shows what nobody wrote: {}", self.devices[d].name, torn.join("; ")));
+        }
+    }
+
+    /// Hashes of all versions of an item, as a device knows it.
+    pub(crate) fn versions_of(&self, d: usize, item: &str) -> Vec<ContentHash> {
+        let (Some(engine), Some(space)) = (&self.devices[d].engine, self.devices[d].space) else { return Vec::new() };
+        let secret = self.secret();
+        let mut out = Vec::new();
+        let Ok(page) = items::page(engine.db().read(), space, None, 100_000) else { return out };
+        for row in page.iter().filter(|row| row.id.is_some_and(|id| id.to_string() == item)) {
+            for (_, content) in ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default() {
+                out.push(match content {
+                    ownmesh_crdt::item::Content::File { hash, .. } => hash,
+                    ownmesh_crdt::item::Content::Link { target } => secret.content_hash(target.as_bytes()),
+                });
+            }
+        }
+        out
+    }
+
+    /// Now, for callers of engines.
+    #[must_use]
+    pub fn time(&self) -> Now {
+        self.moment()
+    }
+}
+
+fn short(id: &ItemId) -> String {
+    id.to_string().chars().take(4).collect()
+}
+
+fn brief(found: &Found) -> String {
+    match found {
+        Found::Created { name, kind, .. } => format!("new {kind:?} {name}"),
+        Found::Edited { id, .. } => format!("edited {}", short(id)),
+        Found::Touched { id, .. } => format!("touched {}", short(id)),
+        Found::Refreshed { id, .. } => format!("refreshed {}", short(id)),
+        Found::Moved { id, name, .. } => format!("moved {} to {name}", short(id)),
+        Found::Gone { id } => format!("gone {}", short(id)),
+    }
+}
+
+fn step_path(step: &Step) -> &RelPath {
+    match step {
+        Step::Move { to, .. } | Step::Unpark { to, .. } => to,
+        Step::Park { from, .. } => from,
+        Step::MakeDir { path, .. }
+        | Step::Write { path, .. }
+        | Step::Link { path, .. }
+        | Step::Remove { path, .. }
+        | Step::Meta { path, .. } => path,
+    }
+}
+
+fn step_line(step: &Step) -> String {
+    let what = match step {
+        Step::MakeDir { .. } => "mkdir",
+        Step::Write { over: None, .. } => "write",
+        Step::Write { .. } => "replace",
+        Step::Link { .. } => "link",
+        Step::Move { from, .. } => return format!("move {} {from} -> {}", short(step.id()), step_path(step)),
+        Step::Park { .. } => "park",
+        Step::Unpark { .. } => "unpark",
+        Step::Remove { .. } => "remove",
+        Step::Meta { .. } => "meta",
+    };
+    format!("{what} {} {}", short(step.id()), step_path(step))
+}

@@ -1,0 +1,218 @@
+//! What has to be true when everything has come to rest.
+
+use std::collections::BTreeMap;
+
+use ownmesh_node::db::{base, items, logs};
+use ownmesh_node::engine::{Engine, Event, tree};
+
+use crate::mem_disk::Node;
+use crate::transition::one_in;
+use crate::world::{Weather, World};
+
+/// Virtual time everything has to come to rest in, ms: longer than any wait of the engine's.
+const REST: u64 = 600_000;
+
+impl World {
+    /// Ends all trouble: everybody runs, all are connected, nothing fails.
+    pub fn heal(&mut self) {
+        self.weather = Weather::calm();
+        self.reference().note("", "healing begins");
+        for d in 0..self.devices.len() {
+            self.devices[d].disk.revive();
+            (self.devices[d].doom, self.devices[d].doom_effects) = (None, None);
+            if self.devices[d].engine.is_none() {
+                self.start(d);
+            }
+            if self.devices[d].space.is_none() {
+                self.add(d);
+            }
+        }
+        for p in self.links.keys().copied().collect::<Vec<_>>() {
+            self.join(p);
+        }
+        self.scan_all();
+    }
+
+    /// Has every device look at its whole disk.
+    pub fn scan_all(&mut self) {
+        for d in 0..self.devices.len() {
+            if let Some(space) = self.devices[d].space {
+                self.give(d, Event::Disturbed { space, dirs: Vec::new() });
+            }
+        }
+    }
+
+    /// Lets things happen until nothing is left to do.
+    ///
+    /// # Errors
+    /// What is still not done after a long time.
+    pub fn rest(&mut self) -> Result<(), String> {
+        let end = self.now + REST;
+        let mut busy = Vec::new();
+        while self.now < end {
+            let until = self.now + 700;
+            self.run_until(until);
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            busy = self.busy();
+            if busy.is_empty() {
+                return Ok(());
+            }
+            let stopped: Vec<usize> = (0..self.devices.len()).filter(|d| self.is_stopped(*d)).collect();
+            for d in stopped {
+                if one_in(&mut self.rng, 2) {
+                    self.answer_brake(d);
+                }
+            }
+        }
+        Err(format!("it does not come to rest: {}", busy.join("; ")))
+    }
+
+    fn is_stopped(&self, d: usize) -> bool {
+        self.devices[d].engine.as_ref().is_some_and(|e| e.open_spaces_list().any(|s| s.stopped().is_some()))
+    }
+
+    /// What is not done yet.
+    #[must_use]
+    pub fn busy(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut vectors = Vec::new();
+        for device in &self.devices {
+            let (Some(engine), Some(n)) = (&device.engine, device.space) else {
+                out.push(format!("{} does not run", device.name));
+                continue;
+            };
+            let conn = engine.db().read();
+            let dirty = base::dirty_after(conn, n, 0, 1_000).unwrap_or_default();
+            for (_, item) in &dirty {
+                let spot = items::place(conn, n, item).ok().flatten();
+                let here = base::get(conn, n, item).ok().flatten();
+                out.push(format!("{} has {item:.6} to do: mesh {spot:?}, disk {:?}", device.name, here.map(|b| b.row)));
+            }
+            let queued = logs::outbox_len(conn, n).unwrap_or(0);
+            if queued > 0 {
+                out.push(format!("{} has {queued} changes unsealed", device.name));
+            }
+            for space in engine.open_spaces_list() {
+                if let Some(why) = space.stopped() {
+                    out.push(format!("{} is stopped: {why}", device.name));
+                }
+                if space.is_busy() {
+                    out.push(format!("{} is at work", device.name));
+                }
+            }
+            vectors.push(logs::vector(conn, n).unwrap_or_default());
+        }
+        if vectors.iter().any(|v| Some(v) != vectors.first()) {
+            out.push("the vectors differ".to_owned());
+        }
+        out
+    }
+
+    /// Heals, waits, and checks everything.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn verdict(&mut self) -> Result<(), String> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        self.heal();
+        self.rest()?;
+        self.scan_all();
+        self.rest()?;
+        let authored: Vec<u64> = self.engines().map(|e| e.tally().authored).collect();
+        for _ in 0..2 {
+            self.scan_all();
+            self.rest()?;
+        }
+        let again: Vec<u64> = self.engines().map(|e| e.tally().authored).collect();
+        if authored != again {
+            return Err(format!("looking again makes changes: {authored:?}, then {again:?}"));
+        }
+        self.same_documents()?;
+        self.same_disks()?;
+        self.nothing_left()?;
+        let live: Vec<_> = self.devices.iter().map(|d| d.disk.entries()).collect();
+        let trash: Vec<_> = self.devices.iter().map(|d| d.disk.entries_below(".mesh/trash")).collect();
+        let lost = self.reference().lost(&live, &trash);
+        if lost.is_empty() { Ok(()) } else { Err(lost.join("\n")) }
+    }
+
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        self.devices.iter().filter_map(|d| d.engine.as_ref())
+    }
+
+    fn same_documents(&self) -> Result<(), String> {
+        let mut first: Option<BTreeMap<_, _>> = None;
+        for device in &self.devices {
+            let (Some(engine), Some(n)) = (&device.engine, device.space) else { continue };
+            let conn = engine.db().read();
+            let differences = tree::check(conn, n).map_err(|e| format!("{}: {e:?}", device.name))?;
+            if let Some(one) = differences.first() {
+                return Err(format!("{}: the tree is not what the documents say: {one:?}", device.name));
+            }
+            let set_aside = logs::quarantine(conn, n).map_err(|e| e.to_string())?;
+            if let Some((id, reason)) = set_aside.first() {
+                return Err(format!("{}: a change of {id:.6} was set aside: {reason}", device.name));
+            }
+            let rows: BTreeMap<_, _> = items::page(conn, n, None, 1_000_000)
+                .map_err(|e| e.to_string())?
+                .into_iter()
+                .map(|row| (row.id, (row.spot, row.doc.heads, row.doc.regs, row.doc.changes)))
+                .collect();
+            match &first {
+                None => first = Some(rows),
+                Some(theirs) => {
+                    for (id, row) in &rows {
+                        if theirs.get(id) != Some(row) {
+                            return Err(format!("the item {id:?} differs: {row:?} on {}, {:?} elsewhere", device.name, theirs.get(id)));
+                        }
+                    }
+                    if theirs.len() != rows.len() {
+                        return Err(format!("{} knows {} items, another {}", device.name, rows.len(), theirs.len()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn same_disks(&self) -> Result<(), String> {
+        let seen = |node: &Node| {
+            let mut node = node.clone();
+            if node.kind != ownmesh_node::disk::MetaKind::File {
+                node.mtime = 0;
+            }
+            if node.kind == ownmesh_node::disk::MetaKind::Symlink {
+                node.mode = 0;
+            }
+            node
+        };
+        let trees: Vec<BTreeMap<String, Node>> =
+            self.devices.iter().map(|d| d.disk.snapshot().into_iter().map(|(p, n)| (p, seen(&n))).collect()).collect();
+        for (device, tree) in self.devices.iter().zip(&trees).skip(1) {
+            for path in tree.keys().chain(trees[0].keys()) {
+                let (here, there) = (tree.get(path), trees[0].get(path));
+                if here != there {
+                    let times = (here.map(|n| n.mtime), there.map(|n| n.mtime));
+                    return Err(format!("{path} is {here:?} on {}, {there:?} on {}; times {times:?}", device.name, self.devices[0].name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_left(&self) -> Result<(), String> {
+        for device in &self.devices {
+            for dir in [".mesh/tmp", ".mesh/parked"] {
+                let left = device.disk.entries_below(dir);
+                if !left.is_empty() {
+                    return Err(format!("{}: left in {dir}: {left:?}", device.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,686 @@
+//! Virtual time and what happens next in it.
+//!
+//! Everything that happens is an [`Act`] at a moment; the next one is taken, whatever follows from
+//! it is put back with a delay drawn from the seed. Two runs of one seed are the same run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ownmesh_crdt::message::Message;
+use ownmesh_crypto::registry::{self, By, JoinPath};
+use ownmesh_crypto::{DeviceId, DeviceKeys, DeviceSeed, MasterKey, MeshSecret, SpaceSecret};
+use ownmesh_node::command::Keep;
+use ownmesh_node::db::{Db, NewMesh, marks};
+use ownmesh_node::disk::{self, Disk};
+use ownmesh_node::engine::{Effect, Event, Now};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::device::{Backup, Device, End};
+use crate::link::{Link, Pair, pair, side};
+use crate::mem_disk::Entry;
+use crate::reference::Reference;
+use crate::transition::{below, one_in, user};
+
+/// The name of the one space.
+pub const SPACE: &str = "docs";
+/// Wall time at the start, Unix ms.
+const WALL: i64 = 1_700_000_000_000;
+
+/// Something that is going to happen.
+pub(crate) enum Act {
+    /// Bytes arrive.
+    Deliver { to: usize, from: usize, session: u64, bytes: Vec<u8> },
+    /// A side of a link sees that it stands.
+    Up { at: usize, other: usize, session: u64 },
+    /// A side of a link sees that it is gone.
+    Down { at: usize, other: usize, session: u64 },
+    /// Two devices try to connect.
+    Connect(Pair),
+    /// An effect is performed.
+    Run { d: usize, life: u64, effect: Effect },
+    /// What came of it reaches the engine.
+    Give { d: usize, life: u64, event: Event },
+    /// A process starts.
+    Restart { d: usize },
+    /// The space is added on a device.
+    Add { d: usize },
+}
+
+/// How often things go wrong.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// Weights: user's step, cut, connect, kill, power loss, restored backup, backup, resolving or
+    /// answering, wall clock, doom (an end in the middle of work).
+    pub weights: [usize; 10],
+    /// Longest delay of a message, ms.
+    pub message: usize,
+    /// Longest delay of a content, ms.
+    pub content: usize,
+    /// One fetch in so many fails; 0: none.
+    pub failing: usize,
+    /// A user acts between calls in one job of so many; 0: never.
+    pub slips: usize,
+    /// Longest pause between two steps, ms.
+    pub pause: usize,
+}
+
+impl Weather {
+    /// Drawn anew for each seed, so that some seeds are all power losses and some have none.
+    fn draw(rng: &mut StdRng) -> Self {
+        let mut weights = [60, 5, 8, 3, 2, 1, 2, 4, 1, 4];
+        for weight in &mut weights[1..] {
+            *weight *= below(rng, 3);
+        }
+        Self {
+            weights,
+            message: [2, 30, 200][below(rng, 3)],
+            content: [5, 300, 5_000][below(rng, 3)],
+            failing: [0, 10, 3][below(rng, 3)],
+            slips: [0, 6, 2][below(rng, 3)],
+            pause: [5, 100, 2_000, 20_000][below(rng, 4)],
+        }
+    }
+
+    /// Nothing goes wrong.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self { weights: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0], message: 5, content: 10, failing: 0, slips: 0, pause: 10 }
+    }
+}
+
+/// The world.
+pub struct World {
+    pub(crate) rng: StdRng,
+    /// Virtual time, ms.
+    pub now: u64,
+    wall: i64,
+    queue: BTreeMap<(u64, u64), Act>,
+    order: u64,
+    sessions: u64,
+    /// The devices.
+    pub devices: Vec<Device>,
+    pub(crate) links: BTreeMap<Pair, Link>,
+    pub(crate) shared: Arc<Mutex<Reference>>,
+    /// How things go.
+    pub weather: Weather,
+    /// What went wrong so badly that the run ends.
+    pub failure: Option<String>,
+    mesh: MeshSecret,
+    mesh_keys: Vec<Arc<DeviceKeys>>,
+    late: Vec<Vec<u8>>,
+    ticks: u64,
+    /// Acts so far.
+    pub acts: u64,
+}
+
+impl World {
+    /// A mesh of devices; those from number `known` on are let in later ([`World::admit`]).
+    #[must_use]
+    pub fn new(seed: u64, names: &[&str], known: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let keys: Vec<Arc<DeviceKeys>> =
+            names.iter().map(|_| Arc::new(DeviceKeys::from_seed(&DeviceSeed::random(&mut rng)))).collect();
+        let mesh = MeshSecret::random(&mut rng);
+        let mut salt = [0; 16];
+        rng.fill_bytes(&mut salt);
+        let root = MasterKey::random(&mut rng).root(&salt, 0);
+        let at = WALL.unsigned_abs() / 1_000;
+        let genesis = registry::genesis(&root, salt, "mesh", at).expect("a genesis");
+        let id = genesis.mesh_id();
+        let by = By::Root(&root);
+        let first = registry::device(by, &id, names[0], "test", &keys[0].card(), JoinPath::First, at).expect("a device");
+        let may = registry::delegation(by, &id, keys[0].device_id(), true, at).expect("a delegation");
+        let mut early: Vec<Vec<u8>> = [genesis, may, first].iter().map(|s| s.bytes().to_vec()).collect();
+        let mut late = Vec::new();
+        for (n, name) in names.iter().enumerate().skip(1) {
+            let by = By::Device(&keys[0]);
+            let bytes = registry::device(by, &id, name, "test", &keys[n].card(), JoinPath::Ticket, at).expect("a device");
+            if n < known { &mut early } else { &mut late }.push(bytes.bytes().to_vec());
+        }
+        let mut devices = Vec::new();
+        for (n, name) in names.iter().enumerate() {
+            let mut db = Db::memory().expect("a database");
+            let mut statements = early.clone();
+            if n >= known {
+                statements.extend(late.clone());
+            }
+            let device = keys[n].device_id();
+            db.found(&NewMesh { mesh_secret: mesh.clone(), statements, device, device_name: (*name).to_owned() }).expect("a home");
+            devices.push(Device::new(name, Arc::clone(&keys[n]), db));
+        }
+        let mut links = BTreeMap::new();
+        for a in 0..names.len() {
+            for b in a + 1..names.len() {
+                links.insert((a, b), Link::default());
+            }
+        }
+        let weather = Weather::draw(&mut rng);
+        let mut world = Self {
+            rng,
+            now: 1,
+            wall: WALL,
+            queue: BTreeMap::new(),
+            order: 0,
+            sessions: 0,
+            devices,
+            links,
+            shared: Arc::default(),
+            weather,
+            failure: None,
+            mesh,
+            mesh_keys: keys,
+            late,
+            ticks: 0,
+            acts: 0,
+        };
+        world.set_clocks();
+        world
+    }
+
+    /// Hashes and names of the space.
+    #[must_use]
+    pub fn secret(&self) -> SpaceSecret {
+        self.mesh.space_secret(&self.mesh.space_id(SPACE))
+    }
+
+    /// What was written and what happened.
+    pub fn reference(&self) -> MutexGuard<'_, Reference> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note(&self, d: usize, what: &str) {
+        self.reference().note(&self.devices[d].name, what);
+    }
+
+    pub(crate) fn moment(&self) -> Now {
+        Now { mono: self.now, wall: self.wall + i64::try_from(self.now).unwrap_or(0) }
+    }
+
+    /// Unix seconds.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::try_from(self.moment().wall / 1_000).unwrap_or(0)
+    }
+
+    fn set_clocks(&mut self) {
+        let ns = self.moment().wall * 1_000_000;
+        for device in &self.devices {
+            device.disk.set_clock(ns);
+        }
+        let now = self.now;
+        self.reference().now = now;
+    }
+
+    pub(crate) fn later(&mut self, delay: u64, act: Act) {
+        self.order += 1;
+        self.queue.insert((self.now + delay, self.order), act);
+    }
+
+    /// A delay up to `most`, mostly short.
+    pub(crate) fn delay(&mut self, most: usize) -> u64 {
+        let most = if one_in(&mut self.rng, 4) { most } else { most / 8 };
+        below(&mut self.rng, most + 1) as u64
+    }
+
+    pub(crate) fn device_number(&self, id: &DeviceId) -> Option<usize> {
+        self.devices.iter().position(|d| d.id() == *id)
+    }
+
+    // --- what is done from outside ---------------------------------------------------------
+
+    /// Starts a device's process.
+    pub fn start(&mut self, d: usize) {
+        let now = self.moment();
+        let rng = &mut self.rng;
+        if let Err(error) = self.devices[d].start(rng, now) {
+            self.failure.get_or_insert(format!("{} does not start: {error}", self.devices[d].name));
+            return;
+        }
+        self.note(d, "starts");
+        self.perform_effects(d);
+        self.give(d, Event::Tick);
+        for other in 0..self.devices.len() {
+            if other != d {
+                let delay = self.delay(300);
+                self.later(delay, Act::Connect(pair(d, other)));
+            }
+        }
+    }
+
+    /// Adds the space on a running device: founds it, or joins it.
+    pub fn add(&mut self, d: usize) {
+        let id = self.mesh.space_id(SPACE);
+        let now = self.moment();
+        let device = &mut self.devices[d];
+        let Some(engine) = device.engine.as_mut().filter(|_| device.space.is_none()) else { return };
+        disk::prepare(&device.disk, &id).expect("a folder");
+        let fs = device.disk.fs_id().expect("a folder");
+        if let Err(error) = engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, false) {
+            self.failure.get_or_insert(format!("the space could not be added: {error:?}"));
+            return;
+        }
+        device.space = engine.open_spaces_list().map(ownmesh_node::engine::Space::number).next();
+        self.note(d, "adds the space");
+        self.perform_effects(d);
+        self.give(d, Event::Tick);
+    }
+
+    /// Lets the devices in that were left out: the first device, restarted, knows them.
+    pub fn admit(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        self.end(0, End::Kill);
+        if let Some(db) = &mut self.devices[0].db {
+            db.write_durable(|tx| late.iter().try_for_each(|s| marks::put_statement(tx, s))).expect("a statement is kept");
+        }
+        self.start(0);
+    }
+
+    /// Ends a process.
+    pub fn end(&mut self, d: usize, how: End) {
+        let before = self.devices[d].disk.entries();
+        let rng = &mut self.rng;
+        if !self.devices[d].end(how, rng) {
+            return;
+        }
+        self.note(d, if how == End::Kill { "is killed" } else { "loses power" });
+        let mut r = self.reference();
+        r.count(if how == End::Kill { "kills" } else { "power losses" });
+        if how == End::Power {
+            let after = self.devices[d].disk.entries();
+            let what = format!("{} {} lost power", r.now, self.devices[d].name);
+            r.cut(&what, &before, &after);
+        }
+        drop(r);
+        for other in 0..self.devices.len() {
+            if other != d {
+                self.cut(pair(d, other), true);
+                if let Some(link) = self.links.get_mut(&pair(d, other)) {
+                    link.seen[side(d, other)] = None;
+                }
+            }
+        }
+        self.check_torn(d);
+    }
+
+    /// Breaks a connection; `back`: the network itself is still there.
+    pub fn cut(&mut self, p: Pair, back: bool) {
+        let Some(link) = self.links.get_mut(&p) else { return };
+        link.up &= back;
+        let Some(session) = link.session.take() else { return };
+        for (at, other) in [(p.0, p.1), (p.1, p.0)] {
+            let delay = self.delay(2_000);
+            self.later(delay, Act::Down { at, other, session });
+        }
+    }
+
+    /// Gives two devices a network.
+    pub fn join(&mut self, p: Pair) {
+        if let Some(link) = self.links.get_mut(&p) {
+            link.up = true;
+        }
+        let delay = self.delay(100);
+        self.later(delay, Act::Connect(p));
+    }
+
+    fn connect(&mut self, p: Pair) {
+        let both = self.devices[p.0].engine.is_some() && self.devices[p.1].engine.is_some();
+        self.sessions += 1;
+        let (session, now) = (self.sessions, self.now);
+        let Some(link) = self.links.get_mut(&p).filter(|l| l.up && l.session.is_none() && both) else { return };
+        link.session = Some(session);
+        let seen = link.seen;
+        for (at, other) in [(p.0, p.1), (p.1, p.0)] {
+            if let Some(old) = seen[side(at, other)] {
+                self.later(0, Act::Down { at, other, session: old });
+            }
+            let delay = self.delay(50);
+            self.later(delay, Act::Up { at, other, session });
+            if let Some(link) = self.links.get_mut(&p) {
+                link.last[side(at, other)] = now + delay;
+            }
+        }
+    }
+
+    // --- what happens ----------------------------------------------------------------------
+
+    /// The moment of the next thing to happen.
+    fn next_at(&self) -> Option<u64> {
+        let queued = self.queue.keys().next().map(|k| k.0);
+        queued.into_iter().chain(self.deadlines().map(|d| d.0)).min()
+    }
+
+    fn deadlines(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.devices.iter().enumerate().filter_map(|(n, d)| {
+            let at = d.engine.as_ref()?.deadline()?;
+            Some((at.max(self.now).max(d.ticked + 1), n))
+        })
+    }
+
+    /// Lets everything happen until `end`.
+    pub fn run_until(&mut self, end: u64) {
+        while self.failure.is_none() && self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
+        self.set_clocks();
+    }
+
+    /// Lets the next thing happen.
+    pub fn step(&mut self) {
+        self.acts += 1;
+        let queued = self.queue.keys().next().copied();
+        let due = self.deadlines().min();
+        if let Some((at, d)) = due.filter(|(at, _)| queued.is_none_or(|q| *at < q.0)) {
+            self.now = at;
+            self.set_clocks();
+            self.devices[d].ticked = at;
+            self.ticks += 1;
+            if self.ticks > 3_000 {
+                self.failure.get_or_insert(format!("{} only ticks", self.devices[d].name));
+            }
+            self.give(d, Event::Tick);
+            return;
+        }
+        let Some((key, act)) = self.queue.pop_first() else { return };
+        self.now = self.now.max(key.0);
+        self.ticks = 0;
+        self.set_clocks();
+        self.act(act);
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Deliver { to, from, session, bytes } => {
+                let link = &self.links[&pair(to, from)];
+                if link.session == Some(session) && link.seen[side(to, from)] == Some(session) {
+                    let device = self.devices[from].id();
+                    self.reference().mix(bytes.len() as u64);
+                    self.give(to, Event::Message { device, bytes });
+                }
+            }
+            Act::Up { at, other, session } => {
+                if self.links[&pair(at, other)].session != Some(session) || self.devices[at].engine.is_none() {
+                    return;
+                }
+                if let Some(link) = self.links.get_mut(&pair(at, other)) {
+                    link.seen[side(at, other)] = Some(session);
+                }
+                self.note(at, &format!("is connected to {}", self.devices[other].name));
+                let device = self.devices[other].id();
+                self.give(at, Event::PeerUp { device, instance: self.devices[other].life, route: "test", address: None });
+            }
+            Act::Down { at, other, session } => {
+                let Some(link) = self.links.get_mut(&pair(at, other)) else { return };
+                let seen = &mut link.seen[side(at, other)];
+                if *seen == Some(session) {
+                    *seen = None;
+                    let device = self.devices[other].id();
+                    self.note(at, &format!("has lost {}", self.devices[other].name));
+                    self.give(at, Event::PeerDown { device });
+                    let delay = self.delay(1_000);
+                    self.later(delay, Act::Connect(pair(at, other)));
+                }
+            }
+            Act::Connect(p) => self.connect(p),
+            Act::Run { d, life, effect } => {
+                if self.devices[d].life == life && self.devices[d].engine.is_some() {
+                    self.run(d, effect);
+                }
+            }
+            Act::Give { d, life, event } => {
+                if self.devices[d].life == life {
+                    self.give(d, event);
+                }
+            }
+            Act::Restart { d } => {
+                if self.devices[d].engine.is_none() {
+                    self.start(d);
+                }
+            }
+            Act::Add { d } => self.add(d),
+        }
+        self.watch();
+    }
+
+    /// Hands an event to an engine and performs what it says.
+    pub(crate) fn give(&mut self, d: usize, event: Event) {
+        let now = self.moment();
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        if let Err(error) = engine.handle(now, event) {
+            self.failure.get_or_insert(format!("{}: the engine failed: {error:?}", self.devices[d].name));
+            return;
+        }
+        self.perform_effects(d);
+    }
+
+    pub(crate) fn perform_effects(&mut self, d: usize) {
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        for effect in engine.effects() {
+            if let Some((left, how)) = &mut self.devices[d].doom_effects {
+                if *left == 0 {
+                    let how = *how;
+                    self.end_soon(d, how);
+                    return;
+                }
+                *left -= 1;
+            }
+            self.effect(d, effect);
+            if self.devices[d].engine.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Ends a process and has it started again after a while.
+    pub(crate) fn end_soon(&mut self, d: usize, how: End) {
+        self.end(d, how);
+        let delay = 50 + self.delay(8_000);
+        self.later(delay, Act::Restart { d });
+    }
+
+    /// What users did is noticed by the watcher: mostly, and after a while.
+    pub(crate) fn watch(&mut self) {
+        let seen = std::mem::take(&mut self.reference().disturbed);
+        for (d, dir) in seen {
+            let Some(space) = self.devices[d].space.filter(|_| self.devices[d].engine.is_some()) else { continue };
+            if one_in(&mut self.rng, 12) {
+                continue;
+            }
+            let dirs = disk::RelPath::parse(&dir).into_iter().collect();
+            let (life, delay) = (self.devices[d].life, 1 + self.delay(400));
+            self.later(delay, Act::Give { d, life, event: Event::Disturbed { space, dirs } });
+        }
+    }
+
+    pub(crate) fn send(&mut self, from: usize, to: &DeviceId, message: &Message) {
+        let Some(to) = self.device_number(to) else { return };
+        let link = &self.links[&pair(from, to)];
+        let Some(session) = link.seen[side(from, to)].filter(|s| link.session == Some(*s)) else { return };
+        let at = (self.now + self.delay(self.weather.message)).max(self.links[&pair(from, to)].last[side(to, from)]);
+        if let Some(link) = self.links.get_mut(&pair(from, to)) {
+            link.last[side(to, from)] = at;
+        }
+        let bytes = message.encode();
+        if matches!(message, Message::Page { .. }) {
+            self.reference().count("pages of state");
+        }
+        self.later(at - self.now, Act::Deliver { to, from, session, bytes });
+    }
+
+    // --- a random life ---------------------------------------------------------------------
+
+    /// One step of users or fate.
+    pub fn transition(&mut self) {
+        let sum: usize = self.weather.weights.iter().sum();
+        let mut at = below(&mut self.rng, sum);
+        let what = self.weather.weights.iter().position(|w| {
+            let here = at < *w;
+            at = at.wrapping_sub(*w);
+            here
+        });
+        let d = below(&mut self.rng, self.devices.len());
+        let pairs: Vec<Pair> = self.links.keys().copied().collect();
+        let p = pairs[below(&mut self.rng, pairs.len())];
+        match what.unwrap_or(0) {
+            1 => {
+                self.reference().count("cuts");
+                self.note(p.0, &format!("is cut off from {}", self.devices[p.1].name));
+                let back = one_in(&mut self.rng, 3);
+                self.cut(p, back);
+            }
+            2 => self.join(p),
+            3 => self.end_soon(d, End::Kill),
+            4 => self.end_soon(d, End::Power),
+            5 => self.put_back(d),
+            6 => self.back_up(d),
+            7 => self.answer(d),
+            8 => {
+                let by = i64::try_from(below(&mut self.rng, 200_000_000)).unwrap_or(0) - 100_000_000;
+                self.wall += by;
+                self.reference().count("clock jumps");
+                self.set_clocks();
+            }
+            9 => self.doom(d),
+            _ => self.user(d),
+        }
+        self.watch();
+    }
+
+    /// A user acts.
+    pub fn user(&mut self, d: usize) {
+        if self.devices[d].space.is_none() && !one_in(&mut self.rng, 4) {
+            return;
+        }
+        let mut r = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = &self.devices[d];
+        user(&mut self.rng, &device.disk, d, &device.name, &mut r, false);
+    }
+
+    /// The process will end in the middle of something.
+    fn doom(&mut self, d: usize) {
+        let how = if one_in(&mut self.rng, 2) { End::Kill } else { End::Power };
+        let after = below(&mut self.rng, 12) as u64;
+        let effects = one_in(&mut self.rng, 3);
+        let device = &mut self.devices[d];
+        let Some(engine) = device.engine.as_mut() else { return };
+        engine.record().expect("a database in memory is read");
+        if effects {
+            device.doom_effects = Some((after, how));
+        } else {
+            device.doom = Some(how);
+            device.disk.crash_after(after);
+        }
+        self.note(d, "is going to end soon");
+        self.reference().count("ends in the middle of work");
+    }
+
+    fn back_up(&mut self, d: usize) {
+        let device = &mut self.devices[d];
+        let Some(engine) = device.engine.take() else { return };
+        // A copy of a database in use is one of its commits.
+        let mut db = engine.into_db();
+        let image = db.image().expect("an image");
+        device.backup = Some(Backup { db: image, disk: device.disk.fork() });
+        device.db = Some(db);
+        device.engine = None;
+        self.note(d, "is stopped and backed up");
+        for other in 0..self.devices.len() {
+            if other != d {
+                self.cut(pair(d, other), true);
+                if let Some(link) = self.links.get_mut(&pair(d, other)) {
+                    link.seen[side(d, other)] = None;
+                }
+            }
+        }
+        self.devices[d].disk.revive();
+        self.devices[d].life += 1;
+        self.later(100, Act::Restart { d });
+    }
+
+    /// The database of an earlier time comes back, with or without the folder.
+    fn put_back(&mut self, d: usize) {
+        if self.devices[d].backup.is_none() {
+            return;
+        }
+        self.end(d, End::Kill);
+        let folder_too = one_in(&mut self.rng, 2);
+        let before = self.devices[d].disk.entries();
+        let device = &mut self.devices[d];
+        let Some(backup) = &device.backup else { return };
+        let db = Db::from_image(&backup.db).expect("a backup is a database");
+        if folder_too {
+            device.disk.restore(&backup.disk);
+        }
+        device.space = ownmesh_node::db::spaces::all(db.read()).ok().and_then(|s| s.first().map(|s| s.n));
+        device.db = Some(db);
+        let after = device.disk.entries();
+        self.note(d, if folder_too { "gets its backup back, folder too" } else { "gets its database back" });
+        let mut r = self.reference();
+        r.count("restored backups");
+        if folder_too {
+            let what = format!("{} {} was restored", r.now, self.devices[d].name);
+            r.cut(&what, &before, &after);
+        }
+        drop(r);
+        self.set_clocks();
+        let delay = 50 + self.delay(3_000);
+        self.later(delay, Act::Restart { d });
+        self.later(delay + 5, Act::Add { d });
+    }
+
+    /// The user settles a conflict, or answers the brake.
+    fn answer(&mut self, d: usize) {
+        let secret = self.secret();
+        let now = self.moment();
+        let name = self.devices[d].name.clone();
+        let choice = below(&mut self.rng, 3);
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        if engine.open_spaces_list().any(|s| s.stopped().is_some()) {
+            self.answer_brake(d);
+            return;
+        }
+        let conflicts = engine.conflicts();
+        let Some(one) = conflicts.first() else { return };
+        let keep = [Keep::Here, Keep::There, Keep::Both][choice];
+        let versions = self.versions_of(d, &one.item);
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        let done = engine.resolve(&one.item, keep, now);
+        let mut r = self.reference();
+        r.note(&name, &format!("resolves {} keeping {keep:?}: {done:?}", one.path));
+        r.count("conflicts resolved");
+        if keep != Keep::Both && done.is_ok() {
+            let what = format!("{} {name} resolved {}", r.now, one.path);
+            let against: Vec<Entry> = r
+                .known()
+                .filter(|e| match e {
+                    Entry::File(bytes) => versions.contains(&secret.content_hash(bytes)),
+                    Entry::Link(target) => versions.contains(&secret.content_hash(target.as_bytes())),
+                    _ => false,
+                })
+                .cloned()
+                .collect();
+            against.iter().for_each(|e| r.decided(&what, e));
+        }
+        drop(r);
+        self.perform_effects(d);
+    }
+
+    /// Answers the question of a stopped device.
+    pub fn answer_brake(&mut self, d: usize) {
+        let go_on = one_in(&mut self.rng, 2);
+        let Some(engine) = &mut self.devices[d].engine else { return };
+        let done = if go_on { engine.go_on(SPACE) } else { engine.revert(SPACE) };
+        if done.is_ok() {
+            self.note(d, if go_on { "says: go on" } else { "says: bring it back" });
+            self.reference().count(if go_on { "brake: go on" } else { "brake: bring back" });
+        }
+        self.perform_effects(d);
+        self.give(d, Event::Tick);
+    }
+
+    /// The keys the mesh was founded with.
+    #[must_use]
+    pub fn keys(&self, d: usize) -> &DeviceKeys {
+        &self.mesh_keys[d]
+    }
+}
