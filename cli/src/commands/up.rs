@@ -5,8 +5,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use ownmesh_node::api::Api;
-use ownmesh_node::command::{CommandError, ErrorReply};
-use ownmesh_node::node::{Handle, Node, Options};
+use ownmesh_node::command::{CommandError, ErrorReply, Kind};
+use ownmesh_node::db::DbError;
+use ownmesh_node::engine::StartError;
+use ownmesh_node::home::with_sources;
+use ownmesh_node::node::{Handle, Node, NodeError, Options};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -130,9 +133,17 @@ async fn start_node(context: &Context, args: &Args) -> Result<Handle> {
         mdns: std::env::var_os("MESH_NO_MDNS").is_none(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    Node::start(&context.home, options)
-        .await
-        .map_err(|error| CommandError::failed(ownmesh_node::home::with_sources(&error)))
+    Node::start(&context.home, options).await.map_err(refusal)
+}
+
+fn refusal(error: NodeError) -> CommandError {
+    match error {
+        NodeError::Home(error) => error.into(),
+        NodeError::Start(StartError::Db(error @ DbError::TooNew { .. })) => {
+            CommandError::new(Kind::NewerVersion, error.to_string()).hint("nothing was changed")
+        }
+        error => CommandError::failed(with_sources(&error)),
+    }
 }
 
 /// Tells the process that started this one.

@@ -11,12 +11,13 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::seam::{Engine, Handle, Now, Stopped};
 use super::{openapi, pairing, uri};
 use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
 };
+use crate::engine::{Engine, Now};
+use crate::node::{Handle, Stopped};
 
 /// What every request may use.
 pub(super) struct Context {

@@ -22,7 +22,6 @@ mod openapi;
 mod pairing;
 mod reply;
 mod routes;
-pub mod seam;
 #[cfg(unix)]
 mod serve;
 mod uri;
@@ -94,7 +93,7 @@ impl Api {
 #[cfg(not(unix))]
 impl Api {
     /// Never called: there is nothing to bind.
-    pub async fn serve(self, _: seam::Handle, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, _: crate::node::Handle, stop: impl Future<Output = ()>) {
         stop.await;
     }
 }

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::calls::{self, Context};
-use super::seam::Handle;
 use super::{Api, listen};
+use crate::node::Handle;
 
 /// Connections served at once. More than one person's terminals, editors and dashboard open; few enough to hold no memory worth naming.
 const MAX_CONNECTIONS: usize = 256;
