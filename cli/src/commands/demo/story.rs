@@ -171,7 +171,7 @@ async fn conflict(stage: &Stage, steps: &mut Steps) -> Result<()> {
     stage.until_equal("the answer", both).await?;
     steps.done(
         "resolve",
-        "laptop: mesh conflicts resolve    settled on both, nothing lost",
+        "laptop: conflicts resolve     settled on both, nothing lost",
     );
     laptop.json(&["wait", "--timeout", "60", "--all"]).await?;
     steps.done(
