@@ -62,9 +62,9 @@ impl Ui {
     /// The answer in JSON, or as people read it.
     pub(crate) fn answer<T: Serialize>(self, value: &T, people: impl FnOnce(Self)) {
         if self.json {
-            self.object(value)
+            self.object(value);
         } else {
-            people(self)
+            people(self);
         }
     }
 

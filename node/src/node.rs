@@ -153,7 +153,7 @@ impl Handle {
         self.net.shutdown().await;
         let (done, stopped) = oneshot::channel();
         let inbox = self.inbox.clone();
-        drop(tokio::task::spawn_blocking(move || inbox.send(Input::Stop(done))).await);
+        drop(tokio::task::spawn_blocking(move || inbox.send(Input::Stop(done)).is_ok()).await);
         drop(stopped.await);
     }
 }
@@ -494,15 +494,16 @@ impl Runner {
                 guard,
                 scope,
             } => {
-                if self.folders.is_shut(space) {
-                    if let Some(path) = engine.space_path(space) {
-                        self.folders.open(engine, space, &path, self.clock.now());
-                        self.served.update(engine, &self.folders);
-                    }
+                if self.folders.is_shut(space)
+                    && let Some(path) = engine.space_path(space)
+                {
+                    self.folders.open(engine, space, &path, self.clock.now());
+                    self.served.update(engine, &self.folders);
                 }
                 self.folders.scan(engine, space, job, guard, scope);
             }
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
+            Effect::Discard { space, staged } => self.folders.discard(space, staged),
             Effect::Perform { space, job, steps } => self.folders.perform(space, job, steps),
             Effect::Fetch {
                 space,
@@ -557,7 +558,7 @@ impl Runner {
                 let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
                 Peer {
                     device: *id,
-                    public: entry.public.clone(),
+                    public: entry.public,
                     addresses: known.iter().filter_map(|a| a.parse().ok()).collect(),
                 }
             });

@@ -224,10 +224,9 @@ async fn converse(
     let mut words_shown = false;
     let mut total = 0;
     loop {
-        let message = match io.recv(MAX_MESSAGE).await {
-            Ok(Some(message)) => message,
-            // A sponsor that gives up closes, and the connection may go before the close is read.
-            Ok(None) | Err(_) => return Err(JoinError::Refused { words_shown }),
+        // A sponsor that gives up closes, and the connection may go before the close is read.
+        let Ok(Some(message)) = io.recv(MAX_MESSAGE).await else {
+            return Err(JoinError::Refused { words_shown });
         };
         total += message.len();
         if total > ENROLL_TOTAL {

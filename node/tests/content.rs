@@ -1,5 +1,7 @@
 //! Content from one folder into another's staging folder: real files, an in-process stream between the two sides.
 
+#![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
+
 #[path = "content/kit.rs"]
 mod kit;
 #[path = "content/liars.rs"]

@@ -2,6 +2,8 @@
 //!
 //! Devices have names; every wait is for a condition and bounded. Only 127.0.0.1 is ever dialled.
 
+#![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
+
 #[path = "net/pairing.rs"]
 mod pairing;
 
@@ -197,10 +199,10 @@ async fn three_devices_meet_through_the_runtime_directory() {
         nodes[at].net.set_peers(peers);
     }
     let ids = [nodes[0].id(), nodes[1].id(), nodes[2].id()];
-    for at in 0..3 {
+    for (at, node) in nodes.iter_mut().enumerate() {
         for other in (0..3).filter(|other| *other != at) {
             let id = ids[other];
-            let route = nodes[at]
+            let route = node
                 .find("connection", |event| match event {
                     NetEvent::Connected { device, route, .. } if *device == id => Some(*route),
                     _ => None,

@@ -1,5 +1,7 @@
 //! The chunker's promises: one way to cut, limits kept, changes stay local, and the same cuts in every version.
 
+#![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
+
 use ownmesh_tiering::chunker::{Cutter, EASY_BITS, HARD_BITS, MAX, MIN, NORMAL, ONE_CHUNK};
 use proptest::prelude::*;
 

@@ -40,7 +40,7 @@ async fn answer(context: &Context, space: &str, what: &str, words: &str) -> Resu
     context
         .ui
         .answer(&json!({ "space": space, "answer": what }), |ui| {
-            ui.say(&format!("{} {words}", clean(space)))
+            ui.say(&format!("{} {words}", clean(space)));
         });
     Ok(End::Done)
 }

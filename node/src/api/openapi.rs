@@ -180,7 +180,7 @@ mod tests {
                                 );
                             }
                             _ => walk(value, found),
-                        })
+                        });
                 }
                 Value::Array(values) => values.iter().for_each(|value| walk(value, found)),
                 _ => {}

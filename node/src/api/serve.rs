@@ -49,7 +49,7 @@ impl Api {
             };
             match stream {
                 Ok((stream, _)) if !listen::same_user(&stream) => {
-                    tracing::warn!("another user tried the API")
+                    tracing::warn!("another user tried the API");
                 }
                 Ok((stream, _)) => match places.clone().try_acquire_owned() {
                     Ok(place) => {
@@ -60,7 +60,7 @@ impl Api {
                         });
                     }
                     Err(_) => {
-                        tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the API")
+                        tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the API");
                     }
                 },
                 Err(error) => {

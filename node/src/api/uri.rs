@@ -28,7 +28,7 @@ pub(super) fn matches(pattern: &str, path: &str) -> Option<String> {
         match (pattern.next(), path.next()) {
             (None, None) => return Some(name),
             (Some("{NAME}"), Some(segment)) if !segment.is_empty() => {
-                name = decode(segment, false)?
+                name = decode(segment, false)?;
             }
             (Some(wanted), Some(segment)) if wanted == segment => {}
             _ => return None,

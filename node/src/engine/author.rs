@@ -108,19 +108,19 @@ impl Author<'_> {
     /// Writes base and, if the mesh now says the same as the disk, takes the item off the list.
     fn settle(&mut self, b: &Base) -> Result<(), DbError> {
         let (tx, space) = (self.docs.tx, self.docs.space);
-        if let Some(other) = base::at(tx, space, &b.row.parent, &b.row.name)? {
-            if other.row.id != b.row.id {
-                // The row of something that is no longer there; its own finding follows.
-                base::remove(tx, space, &other.row.id)?;
-                base::mark_dirty(
-                    tx,
-                    space,
-                    &other.row.copy_of.map_or(other.row.id, |c| c.0),
-                    0,
-                )?;
-                if !base::has_children(tx, space, &other.row.id)? {
-                    self.delete(&other)?;
-                }
+        if let Some(other) = base::at(tx, space, &b.row.parent, &b.row.name)?
+            && other.row.id != b.row.id
+        {
+            // The row of something that is no longer there; its own finding follows.
+            base::remove(tx, space, &other.row.id)?;
+            base::mark_dirty(
+                tx,
+                space,
+                &other.row.copy_of.map_or(other.row.id, |c| c.0),
+                0,
+            )?;
+            if !base::has_children(tx, space, &other.row.id)? {
+                self.delete(&other)?;
             }
         }
         base::put(tx, space, b)?;

@@ -419,10 +419,10 @@ impl Engine {
         match event {
             Event::PeerUp {
                 device,
-                instance,
                 route,
                 address,
-            } => self.peer_up(now, device, instance, route, address)?,
+                ..
+            } => self.peer_up(now, device, route, address)?,
             Event::PeerDown { device } => self.peer_down(now, &device),
             Event::Message { device, bytes } => self.message(now, &device, &bytes)?,
             Event::Found { space, job, found } => self.found(now, space, job, found)?,

@@ -21,7 +21,6 @@ use crate::db::{DbError, items, logs};
 /// One connected device.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    pub(super) instance: u64,
     pub(super) route: &'static str,
     /// The registries are equal as far as both know; spaces may be talked about.
     pub(super) ready: bool,
@@ -81,7 +80,6 @@ impl Engine {
         &mut self,
         now: Now,
         device: DeviceId,
-        instance: u64,
         route: &'static str,
         address: Option<String>,
     ) -> Result<(), DbError> {
@@ -94,7 +92,6 @@ impl Engine {
         self.peers.insert(
             device,
             Peer {
-                instance,
                 route,
                 ..Peer::default()
             },

@@ -161,10 +161,10 @@ impl Engine {
             let tell = |event| drop(window.events.try_send(event));
             match effect {
                 SponsorEffect::Send { .. } | SponsorEffect::Close { .. } => {
-                    self.effects.push(Effect::Pair(effect))
+                    self.effects.push(Effect::Pair(effect));
                 }
                 SponsorEffect::Joining { name, platform, .. } => {
-                    tell(PairEvent::Joining { name, platform })
+                    tell(PairEvent::Joining { name, platform });
                 }
                 SponsorEffect::AskWords => tell(PairEvent::Confirm {}),
                 SponsorEffect::WordsWrong { left } => {

@@ -8,7 +8,7 @@
 use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
 use ownmesh_crdt::op::OpId;
 use ownmesh_crdt::tree::conflict_name;
-use ownmesh_crypto::{DeviceId, ItemId, SpaceSecret};
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceSecret};
 
 use super::author::version_hash;
 use crate::db::base::{self, Base};
@@ -44,6 +44,14 @@ pub(super) struct Sides {
     pub(super) acts: Vec<[u8; 8]>,
     /// False while the document, or the directory it hangs in, has not arrived.
     pub(super) known: bool,
+}
+
+impl Sides {
+    /// Whether an entry is to hold this content.
+    pub(super) fn wants(&self, id: &ItemId, hash: &ContentHash) -> bool {
+        let holds = |c: &Option<Content>| matches!(c, Some(Content::File { hash: h, .. }) if h == hash);
+        self.wanted.iter().any(|w| w.id == *id && holds(&w.content))
+    }
 }
 
 /// The next step for an item.
@@ -182,10 +190,10 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
     }
     // A copy that is gone from the mesh may be the version that is about to become the main one:
     // its file is a source of the bytes until the main file shows them.
-    if steps.is_empty() {
-        if let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none()) {
-            steps.extend(toward(wanted, on_disk(&wanted.id)));
-        }
+    if steps.is_empty()
+        && let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none())
+    {
+        steps.extend(toward(wanted, on_disk(&wanted.id)));
     }
     if steps.is_empty() {
         for b in &sides.base {

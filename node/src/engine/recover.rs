@@ -46,12 +46,11 @@ impl Engine {
                 continue;
             }
             let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
-            if let Some(home) = home {
-                if disk.meta(&home).ok().flatten().is_none()
-                    && disk.rename_new(&parked, &home).is_ok()
-                {
-                    drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
-                }
+            if let Some(home) = home
+                && disk.meta(&home).ok().flatten().is_none()
+                && disk.rename_new(&parked, &home).is_ok()
+            {
+                drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
             }
         }
         let ours = |path: &RelPath, meta: &crate::disk::Meta| {
@@ -71,10 +70,10 @@ impl Engine {
         }
         // What is left there is ours and of no use, except large contents that can be continued.
         for entry in disk.list(&private(TMP)).map_err(|e| e.to_string())? {
-            if let Ok(name) = entry.name {
-                if !name.ends_with(".part") {
-                    drop(disk.remove(&private(TMP).join(&name).map_err(|e| e.to_string())?));
-                }
+            if let Ok(name) = entry.name
+                && !name.ends_with(".part")
+            {
+                drop(disk.remove(&private(TMP).join(&name).map_err(|e| e.to_string())?));
             }
         }
         self.db
@@ -84,20 +83,20 @@ impl Engine {
 }
 
 fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
-    if let Some(path) = base::path(tx, n, &row.id)? {
-        if disk.meta(&path).ok().flatten().is_none() {
-            // Moved already? Then it stands at the step's path, and a scan finds it by its inode.
-            let there = RelPath::parse(&row.path)
-                .ok()
-                .filter(|p| *p != path)
-                .and_then(|p| disk.meta(&p).ok().flatten());
-            let moved = match (there, base::get(tx, n, &row.id)?) {
-                (Some(meta), Some(b)) => (meta.ino, meta.dev) == (b.row.stat.ino, b.row.stat.dev),
-                _ => false,
-            };
-            if !moved {
-                forget_subtree(tx, n, &row.id)?;
-            }
+    if let Some(path) = base::path(tx, n, &row.id)?
+        && disk.meta(&path).ok().flatten().is_none()
+    {
+        // Moved already? Then it stands at the step's path, and a scan finds it by its inode.
+        let there = RelPath::parse(&row.path)
+            .ok()
+            .filter(|p| *p != path)
+            .and_then(|p| disk.meta(&p).ok().flatten());
+        let moved = match (there, base::get(tx, n, &row.id)?) {
+            (Some(meta), Some(b)) => (meta.ino, meta.dev) == (b.row.stat.ino, b.row.stat.dev),
+            _ => false,
+        };
+        if !moved {
+            forget_subtree(tx, n, &row.id)?;
         }
     }
     base::mark_dirty(tx, n, &row.item, 0)?;

@@ -53,7 +53,7 @@ impl Engine {
                         keys.insert(epoch.key_id, key);
                     }
                     Err(error) => {
-                        tracing::warn!(%space, %error, "an epoch key granted to this device does not open")
+                        tracing::warn!(%space, %error, "an epoch key granted to this device does not open");
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! Tests of the home's layout, its protection, and of crashes while it is made.
 
+#![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
+
 use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;

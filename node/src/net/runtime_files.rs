@@ -172,7 +172,7 @@ impl Watch {
             }
             match read(&path) {
                 Some(card) if alive(card.pid) => {
-                    cards.push((entry.file_name().to_string_lossy().into_owned(), card))
+                    cards.push((entry.file_name().to_string_lossy().into_owned(), card));
                 }
                 Some(_) => {
                     let _ = std::fs::remove_file(&path);

@@ -120,7 +120,7 @@ impl Sponsor {
         while let Some(effect) = todo.pop_front() {
             match effect {
                 SponsorEffect::Send { stream, bytes } => {
-                    self.node.net.pair_send(stream, bytes).unwrap()
+                    self.node.net.pair_send(stream, bytes).unwrap();
                 }
                 SponsorEffect::Close { stream } => self.node.net.pair_close(stream),
                 SponsorEffect::Joining { name, .. } => self.story.push(format!("joining {name}")),

@@ -1,5 +1,7 @@
 //! What the memory disk promises, on the filesystem the tests run on.
 
+#![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -26,7 +26,7 @@ fn watched(dirs: &[&str]) -> Watched {
     }
     let (send, notices) = channel();
     let watcher = Watcher::start(dir.path(), move |notice| {
-        send.send(notice).unwrap_or_default()
+        send.send(notice).unwrap_or_default();
     })
     .unwrap();
     Watched {

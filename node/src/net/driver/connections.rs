@@ -74,10 +74,10 @@ impl Driver {
                 }
             }
             SwarmEvent::NewListenAddr { address, .. } => {
-                note_listening(&self.shared, &address, true)
+                note_listening(&self.shared, &address, true);
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                note_listening(&self.shared, &address, false)
+                note_listening(&self.shared, &address, false);
             }
             SwarmEvent::Behaviour(MeshEvent::Streams(Flooded(connection))) => {
                 if let Some(device) = self.device_of(connection) {
