@@ -123,13 +123,12 @@ fn write_phrase(file: &Path, phrase: &Phrase) -> Result<()> {
     if let Some(parent) = file
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
+        && !parent.is_dir()
     {
-        if !parent.is_dir() {
-            return Err(CommandError::failed(format!(
-                "{} is not a directory",
-                parent.display()
-            )));
-        }
+        return Err(CommandError::failed(format!(
+            "{} is not a directory",
+            parent.display()
+        )));
     }
     Ok(write_new_secret(
         file,
