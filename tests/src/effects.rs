@@ -96,6 +96,10 @@ impl World {
                 let (life, delay) = (self.devices[d].life, self.delay(60));
                 self.later(delay, Act::Run { d, life, effect });
             }
+            Effect::Discard { staged, .. } => {
+                staged.iter().for_each(|name| ownmesh_node::disk::discard(&self.devices[d].disk, name));
+                self.ended_within(d);
+            }
             Effect::Fetch { .. } => {
                 let (life, delay) = (self.devices[d].life, self.delay(self.weather.content));
                 self.later(delay, Act::Run { d, life, effect });

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ownmesh_node::db::{base, items, logs};
+use ownmesh_crdt::item::{Content, ItemState};
+use ownmesh_crypto::ItemId;
+use ownmesh_node::db::{Connection, base, items, logs};
 use ownmesh_node::engine::{Engine, Event, tree};
 
 use crate::mem_disk::Node;
@@ -86,9 +88,7 @@ impl World {
             let conn = engine.db().read();
             let dirty = base::dirty_after(conn, n, 0, 1_000).unwrap_or_default();
             for (_, item) in &dirty {
-                let spot = items::place(conn, n, item).ok().flatten();
-                let here = base::get(conn, n, item).ok().flatten();
-                out.push(format!("{} has {item:.6} to do: mesh {spot:?}, disk {:?}", device.name, here.map(|b| b.row)));
+                out.push(format!("{} has {} to do: {}", device.name, short(item), to_do(conn, n, item)));
             }
             let queued = logs::outbox_len(conn, n).unwrap_or(0);
             if queued > 0 {
@@ -215,4 +215,31 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn short(id: &ItemId) -> String {
+    id.to_string().chars().take(4).collect()
+}
+
+/// What the mesh says of an item, and what base says.
+fn to_do(conn: &Connection, n: i64, item: &ItemId) -> String {
+    let Ok(Some(row)) = items::get(conn, n, item) else { return "nothing is known of it".to_owned() };
+    let hash = |c: Option<&Content>| match c {
+        Some(Content::File { hash, size }) => format!("{size}:{}", hash.to_string().chars().take(6).collect::<String>()),
+        Some(Content::Link { target }) => format!("-> {target}"),
+        None => "-".to_owned(),
+    };
+    let versions = ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default();
+    let versions: Vec<String> = versions.iter().map(|(_, c)| hash(Some(c))).collect();
+    let on_disk = |b: base::Base| format!("{} in {} {} racy {}", b.row.name, short(&b.row.parent), hash(b.row.content.as_ref()), b.row.racy);
+    let mut here: Vec<base::Base> = base::get(conn, n, item).ok().flatten().into_iter().collect();
+    here.extend(base::copies(conn, n, item).unwrap_or_default());
+    let here: Vec<String> = here.into_iter().map(on_disk).collect();
+    format!(
+        "{:?} in {} alive {} kids {}, versions {versions:?}, on disk {here:?}",
+        row.spot.shown,
+        row.spot.ep.map(|p| short(&p)).unwrap_or_default(),
+        row.spot.alive,
+        row.spot.kids
+    )
 }

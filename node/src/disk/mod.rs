@@ -277,6 +277,14 @@ pub fn prepare(disk: &dyn Disk, space: &SpaceId) -> io::Result<()> {
     disk.sync_dir(&RelPath::ROOT)
 }
 
+/// Removes a staged file. What cannot be removed now goes with the next start.
+pub fn discard(disk: &dyn Disk, staged: &str) {
+    let removed = private(TMP).join(staged).map_err(io::Error::other).and_then(|path| disk.remove(&path));
+    if let Err(error) = removed {
+        tracing::debug!(staged, %error, "a staged file could not be removed");
+    }
+}
+
 /// Reads a file of at most 4 KiB, such as the marker.
 pub(crate) fn read_small(disk: &dyn Disk, path: &RelPath) -> io::Result<Vec<u8>> {
     let file = disk.open(path)?;

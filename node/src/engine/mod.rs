@@ -209,6 +209,13 @@ pub enum Effect {
         /// The steps.
         steps: Vec<Step>,
     },
+    /// Remove staged files that nobody wants any more.
+    Discard {
+        /// Space row.
+        space: i64,
+        /// Their names in `.mesh/tmp`.
+        staged: Vec<String>,
+    },
     /// Fetch contents from a device (or from this disk, where it holds them).
     Fetch {
         /// Space row.

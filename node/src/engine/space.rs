@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ownmesh_crdt::item::Content;
-use ownmesh_crypto::{ItemId, SpaceId, SpaceSecret};
+use ownmesh_crypto::{ContentHash, ItemId, SpaceId, SpaceSecret};
 use tokio::sync::oneshot;
 
 use super::work::{Intent, Ready};
@@ -77,6 +77,10 @@ pub struct Space {
     pub(super) underway: BTreeSet<ItemId>,
     /// Content that is here, staged.
     pub(super) ready: BTreeMap<ItemId, Ready>,
+    /// Which entries of an item have content in `ready`.
+    pub(super) staged_for: BTreeSet<(ItemId, ItemId)>,
+    /// Staged files nobody wants any more.
+    pub(super) unwanted: Vec<String>,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(ownmesh_crypto::DeviceId, ownmesh_crypto::ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
@@ -118,6 +122,8 @@ impl Space {
             fetching: BTreeMap::new(),
             underway: BTreeSet::new(),
             ready: BTreeMap::new(),
+            staged_for: BTreeSet::new(),
+            unwanted: Vec::new(),
             absent: BTreeMap::new(),
             problems: BTreeMap::new(),
             ack_due: false,
@@ -154,7 +160,10 @@ impl Space {
     /// Whether something is under way for it, on the disk or in the network.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.busy.is_some() || self.sync_job.is_some() || !self.fetching.is_empty() || self.scan.is_some()
+        self.busy.is_some()
+            || self.sync_job.is_some()
+            || !self.fetching.is_empty()
+            || self.scan.is_some()
     }
 
     /// Why it stands still, if it does.
@@ -194,6 +203,21 @@ impl Space {
                 }
             }
         });
+    }
+
+    /// Lets go of the staged contents of an item that are not wanted: newer ones came meanwhile, or
+    /// the disk shows them already.
+    pub(super) fn discard(&mut self, item: &ItemId, wanted: impl Fn(&ItemId, &ContentHash) -> bool) {
+        let first = (*item, ItemId::from_bytes([0; 16]));
+        let last = (*item, ItemId::from_bytes([0xff; 16]));
+        let entries: Vec<ItemId> = self.staged_for.range(first..=last).map(|(_, id)| *id).collect();
+        for id in entries {
+            if self.ready.get(&id).is_some_and(|r| r.item == *item && !wanted(&id, &r.hash)) {
+                self.unwanted.extend(self.ready.remove(&id).map(|r| r.staged));
+                self.underway.remove(&id);
+                self.staged_for.remove(&(*item, id));
+            }
+        }
     }
 
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {

@@ -76,6 +76,8 @@ pub(super) struct Fetch {
 /// A content that is here.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
+    /// Item whose plan it belongs to.
+    pub(super) item: ItemId,
     pub(super) hash: ContentHash,
     pub(super) staged: String,
     pub(super) meta: Meta,
@@ -291,7 +293,7 @@ impl Engine {
             space.queued.remove(&item);
             queue.push(item);
         }
-        let (registry, space) = (&self.registry, &*space);
+        let (registry, space) = (&self.registry, space);
         let names = |d: &DeviceId| {
             registry
                 .view()
@@ -345,6 +347,10 @@ impl Engine {
                 if space.queued.insert(item) {
                     space.queue.push_front(item);
                 }
+            }
+            let staged = std::mem::take(&mut space.unwanted);
+            if !staged.is_empty() {
+                self.effects.push(Effect::Discard { space: n, staged });
             }
         }
         self.start_fetches(n, wants);
@@ -659,9 +665,11 @@ impl Engine {
         for ((want, item), result) in fetch.wants.into_iter().zip(results) {
             match result.done {
                 Ok((meta, chunks)) => {
+                    space.staged_for.insert((item, want.id));
                     space.ready.insert(
                         want.id,
                         Ready {
+                            item,
                             hash: want.hash,
                             staged: want.staged,
                             meta,
@@ -811,7 +819,7 @@ fn row(wanted: &Wanted, meta: &Meta, stat: Stat) -> Base {
 /// circle, which is cut by parking.
 fn one(
     pass: &mut Pass<'_>,
-    space: &super::Space,
+    space: &mut super::Space,
     item: &ItemId,
     sides: &plan::Sides,
     above: &mut Vec<ItemId>,
@@ -819,9 +827,13 @@ fn one(
 ) -> Result<Planned, DbError> {
     let mut fetch = Vec::new();
     let mut out = Planned::Later;
+    space.discard(item, |id, hash| sides.wants(id, hash));
     for next in plan::next(sides) {
         match next {
-            Next::Clean => return Ok(Planned::Clean),
+            Next::Clean => {
+                space.discard(item, |_, _| false);
+                return Ok(Planned::Clean);
+            }
             Next::Adopt(b) => {
                 base::put(pass.tx, pass.n, &b)?;
                 // Whatever else there is to do shows in the next look.
@@ -895,7 +907,7 @@ fn one(
 /// Makes an entry whose name is free, or replaces what stands there; returns what has to be fetched first.
 fn make(
     pass: &mut Pass<'_>,
-    space: &super::Space,
+    space: &mut super::Space,
     item: &ItemId,
     wanted: Wanted,
     over: Option<&Base>,
@@ -1030,7 +1042,7 @@ fn take_away(pass: &mut Pass<'_>, item: &ItemId, b: Box<Base>) -> Result<bool, D
 /// if that leads in a circle. Returns false if it is not free in this pass.
 fn vacate(
     pass: &mut Pass<'_>,
-    space: &super::Space,
+    space: &mut super::Space,
     wanted: &Wanted,
     above: &mut Vec<ItemId>,
     names: &dyn Fn(&DeviceId) -> String,

@@ -236,6 +236,15 @@ impl Folders {
         });
     }
 
+    pub(super) fn discard(&self, space: i64, staged: Vec<String>) {
+        let Some(disk) = self.disk(space) else { return };
+        worker("discard", move || {
+            for name in staged {
+                crate::disk::discard(&*disk, &name);
+            }
+        });
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is a different thing")]
     pub(super) fn fetch(
         &self,
