@@ -237,7 +237,7 @@ fn state_transfer_gives_the_same_row() {
     }
 }
 
-/// review.md 1: what arrived while the user edited an older version is not superseded.
+/// What arrived while the user edited an older version is not superseded.
 #[test]
 fn an_edit_supersedes_only_what_was_seen() {
     let (a, b) = (actor(1), actor(2));

@@ -1,6 +1,6 @@
 //! What the node says about itself: the values behind `mesh status`, `devices`, `spaces`, `ls` and `conflicts`.
 //!
-//! These structs are a promise (CLI.md): scripts and benchmarks read the fields by name. Fields may be added, none changes its meaning.
+//! These structs are a promise: scripts and benchmarks read the fields by name. Fields may be added, none changes its meaning.
 //! They are made from the engine's own types and are never stored; nothing here says more than the engine knows.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! Keyslots: what opens them, what does not, and what damaged or greedy ones do.
+
 use super::*;
 use crate::testing::rng;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Pairing from both sides: the whole way, and what each side refuses.
+
 use super::*;
 use crate::ids::{DeviceId, MeshId, SpaceId};
 use crate::keys::DeviceKeys;

@@ -1,3 +1,5 @@
+//! The registry: who may state what, and that the view is a function of the set.
+
 use super::*;
 use crate::ids::{KeyId, SpaceId};
 use crate::keys::DeviceKeys;

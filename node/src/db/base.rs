@@ -1,6 +1,6 @@
 //! Base: what disk and mesh last agreed on, per item; the work that is left; where content lies.
 //!
-//! A row is written after the disk shows it and never before (DESIGN order 2): a row that is lost
+//! A row is written after the disk shows it and never before (ARCHITECTURE.md, order 2): a row that is lost
 //! with a power failure is found again by comparing hashes, one that came too early would make the
 //! next scan read an unfinished file as the user's edit.
 

@@ -7,7 +7,7 @@
 //!   What it holds can be had again: from the folder (a scan) or from a peer (its log).
 //! - [`Db::write_durable`]: flushed before it returns, with every commit before it. Whatever is
 //!   announced to somebody else (a sealed batch, an acknowledgement) or promises something about
-//!   the disk (`placing` rows) goes through here first (DESIGN order 1, 2 and 5).
+//!   the disk (`placing` rows) goes through here first (ARCHITECTURE.md, orders 1, 2 and 5).
 //!
 //! Only this folder names rusqlite. `docs/format/db.md` describes the tables.
 

@@ -28,7 +28,7 @@ use super::base::{BaseError, BaseReader};
 use super::hash::Chunk;
 use super::{Disk, MARKER, Meta, RelPath, marker, private, read_small};
 
-/// At most so many findings are emitted at once: the changes of one batch (DESIGN section 12).
+/// At most so many findings are emitted at once: the changes of one batch.
 pub const GROUP: usize = 1_000;
 
 /// A group is also emitted when so many bytes were hashed for it, so that others hear of the first
