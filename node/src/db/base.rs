@@ -116,7 +116,7 @@ pub fn at(
 pub fn copies(conn: &Connection, space: i64, main: &ItemId) -> Result<Vec<Base>, DbError> {
     rows(
         conn,
-        "SELECT * FROM base WHERE space = ?1 AND main = ?2 ORDER BY id",
+        "SELECT * FROM base WHERE space = ?1 AND main = ?2 ORDER BY +id",
         &[&space, main.as_bytes()],
     )
 }

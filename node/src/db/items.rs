@@ -307,7 +307,7 @@ pub fn claims(
     listed(
         conn,
         &format!(
-            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 1 ORDER BY id"
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 1 ORDER BY +id"
         ),
         &[&space, dir.as_bytes(), &name],
     )
@@ -325,7 +325,7 @@ pub fn children(
     listed(
         conn,
         &format!(
-            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND alive = 1 ORDER BY name, id"
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND alive = 1 ORDER BY +name, +id"
         ),
         &[&space, dir.as_bytes()],
     )
@@ -338,7 +338,7 @@ pub fn children(
 pub fn waiting_for(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<ItemId>, DbError> {
     Ok(listed(
         conn,
-        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND up = ?2 AND ep IS NULL ORDER BY id"),
+        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND up = ?2 AND ep IS NULL ORDER BY +id"),
         &[&space, dir.as_bytes()],
     )?
     .into_iter()
@@ -354,7 +354,7 @@ pub fn conflicts(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Spot)>, D
     listed(
         conn,
         &format!(
-            "SELECT {SPOT} FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1 ORDER BY id LIMIT 10000"
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND conflict > 0 AND alive = 1 ORDER BY +id LIMIT 10000"
         ),
         &[&space],
     )

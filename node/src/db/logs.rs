@@ -289,6 +289,14 @@ pub fn outbox(
     Ok(out)
 }
 
+/// Whether own changes wait for a batch. Asked after every event, so it does not count them.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn outbox_any(conn: &Connection, space: i64) -> Result<bool, DbError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM outbox WHERE space = ?1 LIMIT 1")?.exists([space])?)
+}
+
 /// How many own changes wait for a batch.
 ///
 /// # Errors

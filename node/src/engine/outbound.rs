@@ -1,7 +1,7 @@
 //! What this device tells others: batches, acknowledgements, state for those who need all of it.
 //!
 //! An own change is sealed when there is somebody to tell and the registry has been exchanged with
-//! them, into a batch that is durable before the first byte of it leaves (DESIGN order 1 and 5).
+//! them, into a batch that is durable before the first byte of it leaves (ARCHITECTURE.md, orders 1 and 5).
 //! Batches of all writers are passed on alike; each peer has a window of bytes that it has not
 //! acknowledged yet, so that a slow one costs no memory. Acknowledgements are durable first too.
 
@@ -35,6 +35,8 @@ pub(super) struct PeerSpace {
     pub(super) vector: Vector,
     /// Lowest numbers it still holds.
     pub(super) lowest: Vector,
+    /// Items it knows, changes that it has not sealed yet included.
+    pub(super) items: u64,
     /// Sent to it or known to be there.
     pub(super) sent: Vector,
     /// Sent and not acknowledged: log, number, bytes.
@@ -249,6 +251,7 @@ impl Engine {
         state.vector.merge(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
+        state.items = hello.items;
         while let Some((tag, seq, bytes)) = state.outstanding.front().copied() {
             if state.vector.get(&tag) < seq {
                 break;
@@ -296,7 +299,7 @@ impl Engine {
         let id = space.row.id;
         if self.listeners(&id).is_empty()
             || space.sync_job.is_some()
-            || logs::outbox_len(self.db.read(), n)? == 0
+            || !logs::outbox_any(self.db.read(), n)?
         {
             return Ok(());
         }
