@@ -341,6 +341,8 @@ pub fn create(
 }
 
 /// Writes a new content over the one that was seen. An item that was seen deleted lives again, even with the same bytes.
+///
+/// The versions that the tombstones seen have hidden go with them: they would come back otherwise.
 #[must_use]
 pub fn edit_content(
     seen: &Seen,
@@ -349,11 +351,9 @@ pub fn edit_content(
     mtime: Option<i64>,
     regs: &Registers,
 ) -> Vec<Edit> {
-    let mut edits = vec![put(
-        CONTENT,
-        Scalar::Bytes(content.encode()),
-        seen.c.clone(),
-    )];
+    let mut pred = seen.c.clone();
+    pred.extend(hidden(seen, regs));
+    let mut edits = vec![put(CONTENT, Scalar::Bytes(content.encode()), pred)];
     if !seen.d.is_empty() {
         edits.push(delete_ops(TOMB, seen.d.clone()));
     }
@@ -379,13 +379,37 @@ pub fn set_meta(regs: &Registers, mode: Option<u32>, mtime: Option<i64>) -> Vec<
 }
 
 /// Deletes the version `content`; nothing for a directory. A version not named here lives on.
+///
+/// The tombstone stands for those that were seen; the versions which they hid go with them.
 #[must_use]
-pub fn delete(seen: &Seen, act: [u8; 8], content: Option<&Content>) -> Vec<Edit> {
+pub fn delete(
+    seen: &Seen,
+    act: [u8; 8],
+    content: Option<&Content>,
+    regs: &Registers,
+) -> Vec<Edit> {
     let tomb = Tombstone {
         act,
         content: content.cloned(),
     };
-    vec![put(TOMB, Scalar::Bytes(tomb.encode()), seen.d.clone())]
+    let mut edits = vec![put(TOMB, Scalar::Bytes(tomb.encode()), seen.d.clone())];
+    let gone = hidden(seen, regs);
+    if !gone.is_empty() {
+        edits.push(delete_ops(CONTENT, gone));
+    }
+    edits
+}
+
+/// The operations of versions that nothing but the tombstones seen keeps from showing.
+fn hidden(seen: &Seen, regs: &Registers) -> Vec<OpId> {
+    let tombs: Vec<Tombstone> = readable(regs, TOMB, Tombstone::decode)
+        .filter(|(id, _)| seen.d.contains(id))
+        .map(|(_, tomb)| tomb)
+        .collect();
+    readable(regs, CONTENT, Content::decode)
+        .filter(|(_, c)| tombs.iter().any(|t| t.content.as_ref() == Some(c)))
+        .map(|(id, _)| id)
+        .collect()
 }
 
 /// Drops one version: what deleting a conflict copy means.

@@ -11,12 +11,17 @@ mod common;
 use common::{Rng, actor, commit};
 use ownmesh_crdt::doc::{CheckedChange, Edit, ItemDoc};
 use ownmesh_crdt::item::{
-    Content, ItemState, Kind, Place, Seen, Tombstone, create, delete, drop_version, edit_content,
+    Content, ItemState, Kind, Place, Seen, Tombstone, create, drop_version, edit_content,
     rename, resolve, revive, set_meta,
 };
 use ownmesh_crdt::op::{OpId, Registers, Scalar};
 use ownmesh_crypto::ids::{ContentHash, ItemId};
 use proptest::prelude::*;
+
+/// A deletion of what no tombstone was seen of.
+fn delete(seen: &Seen, act: [u8; 8], content: Option<&Content>) -> Vec<Edit> {
+    ownmesh_crdt::item::delete(seen, act, content, &Registers::default())
+}
 
 fn file(n: u8) -> Content {
     Content::File {

@@ -494,7 +494,7 @@ impl Author<'_> {
                 .is_none_or(|c| state.ops_of(c).is_empty()),
         };
         if !dead {
-            let edits = item::delete(&b.row.seen, self.act, b.row.content.as_ref());
+            let edits = item::delete(&b.row.seen, self.act, b.row.content.as_ref(), &row.doc.regs);
             self.deleted |= self.docs.author(&self.actor, &b.row.id, &mut row, &edits)?;
         }
         Ok(())
