@@ -55,6 +55,8 @@ pub struct Device {
     pub ticked: u64,
     /// Tallies of its earlier processes.
     pub tally: Tally,
+    /// What was last noted of the items being followed.
+    pub followed: String,
     /// What its notices were.
     pub notices: BTreeMap<&'static str, u64>,
 }
@@ -76,6 +78,7 @@ impl Device {
             backup: None,
             ticked: 0,
             tally: Tally::default(),
+            followed: String::new(),
             notices: BTreeMap::new(),
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::{Content, ItemState};
-use ownmesh_crypto::ItemId;
+use ownmesh_crypto::{ContentHash, ItemId};
 use ownmesh_node::db::{Connection, base, items, logs};
 use ownmesh_node::engine::{Engine, Event, tree};
 
-use crate::mem_disk::Node;
+use crate::mem_disk::{Entry, Node};
 use crate::transition::one_in;
 use crate::world::{Weather, World};
 
@@ -80,6 +80,7 @@ impl World {
     pub fn busy(&self) -> Vec<String> {
         let mut out = Vec::new();
         let mut vectors = Vec::new();
+        let names = self.names();
         for device in &self.devices {
             let (Some(engine), Some(n)) = (&device.engine, device.space) else {
                 out.push(format!("{} does not run", device.name));
@@ -88,7 +89,7 @@ impl World {
             let conn = engine.db().read();
             let dirty = base::dirty_after(conn, n, 0, 1_000).unwrap_or_default();
             for (_, item) in &dirty {
-                out.push(format!("{} has {} to do: {}", device.name, short(item), to_do(conn, n, item)));
+                out.push(format!("{} has {} to do: {}", device.name, short(item), to_do(conn, n, item, &names)));
             }
             let queued = logs::outbox_len(conn, n).unwrap_or(0);
             if queued > 0 {
@@ -108,6 +109,36 @@ impl World {
             out.push("the vectors differ".to_owned());
         }
         out
+    }
+
+    fn names(&self) -> BTreeMap<ContentHash, String> {
+        let secret = self.secret();
+        let r = self.reference();
+        let files = r.known().filter_map(|e| match e {
+            Entry::File(bytes) => {
+                let start = String::from_utf8_lossy(&bytes[..bytes.len().min(12)]).into_owned();
+                Some((secret.content_hash(bytes), start))
+            }
+            _ => None,
+        });
+        files.collect()
+    }
+
+    /// Notes what a device thinks of the items whose ids begin so, where it changed its mind.
+    pub(crate) fn follow(&mut self, d: usize, start: &str) {
+        let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else { return };
+        let conn = engine.db().read();
+        let names = self.names();
+        let page = items::page(conn, n, None, 100_000).unwrap_or_default();
+        let mut lines = Vec::new();
+        for id in page.iter().filter_map(|row| row.id).filter(|id| id.to_string().starts_with(start)) {
+            lines.push(format!("  -- {} {}", short(&id), to_do(conn, n, &id, &names)));
+        }
+        let text = lines.join("\n");
+        if !lines.is_empty() && self.devices[d].followed != text {
+            self.note(d, &text);
+            self.devices[d].followed = text;
+        }
     }
 
     /// Heals, waits, and checks everything.
@@ -222,10 +253,10 @@ fn short(id: &ItemId) -> String {
 }
 
 /// What the mesh says of an item, and what base says.
-fn to_do(conn: &Connection, n: i64, item: &ItemId) -> String {
+fn to_do(conn: &Connection, n: i64, item: &ItemId, names: &BTreeMap<ContentHash, String>) -> String {
     let Ok(Some(row)) = items::get(conn, n, item) else { return "nothing is known of it".to_owned() };
     let hash = |c: Option<&Content>| match c {
-        Some(Content::File { hash, size }) => format!("{size}:{}", hash.to_string().chars().take(6).collect::<String>()),
+        Some(Content::File { hash, size }) => format!("{size}:{}", names.get(hash).cloned().unwrap_or_default()),
         Some(Content::Link { target }) => format!("-> {target}"),
         None => "-".to_owned(),
     };
@@ -235,8 +266,9 @@ fn to_do(conn: &Connection, n: i64, item: &ItemId) -> String {
     let mut here: Vec<base::Base> = base::get(conn, n, item).ok().flatten().into_iter().collect();
     here.extend(base::copies(conn, n, item).unwrap_or_default());
     let here: Vec<String> = here.into_iter().map(on_disk).collect();
+    let tombs = row.doc.regs.all("d").len();
     format!(
-        "{:?} in {} alive {} kids {}, versions {versions:?}, on disk {here:?}",
+        "{:?} in {} alive {} kids {}, versions {versions:?}, {tombs} tombstones, on disk {here:?}",
         row.spot.shown,
         row.spot.ep.map(|p| short(&p)).unwrap_or_default(),
         row.spot.alive,

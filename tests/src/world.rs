@@ -110,6 +110,8 @@ pub struct World {
     mesh_keys: Vec<Arc<DeviceKeys>>,
     late: Vec<Vec<u8>>,
     ticks: u64,
+    /// Start of an item's id whose fate is noted (MESH_ITEM).
+    follow: Option<String>,
     /// Acts so far.
     pub acts: u64,
 }
@@ -172,6 +174,7 @@ impl World {
             mesh_keys: keys,
             late,
             ticks: 0,
+            follow: std::env::var("MESH_ITEM").ok(),
             acts: 0,
         };
         world.set_clocks();
@@ -449,6 +452,9 @@ impl World {
         if let Err(error) = engine.handle(now, event) {
             self.failure.get_or_insert(format!("{}: the engine failed: {error:?}", self.devices[d].name));
             return;
+        }
+        if let Some(item) = &self.follow {
+            self.follow(d, &item.clone());
         }
         self.perform_effects(d);
     }
