@@ -398,7 +398,10 @@ impl Engine {
         for peer in self.peers.values() {
             if let Some(theirs) = peer.spaces.get(&space.row.id).filter(|s| s.joined) {
                 told = true;
-                if !have.covers(&theirs.vector) {
+                // What it has not sealed yet is in its count of items, not in its vector: it
+                // seals when it hears that somebody joined.
+                let items = space.row.totals.items.max(0).cast_unsigned();
+                if !have.covers(&theirs.vector) || items < theirs.items {
                     return false;
                 }
             }
@@ -711,6 +714,8 @@ impl Engine {
         }
         space.row.stopped.clone_from(&why);
         space.again = true;
+        // The others are told: a stopped device confirms nothing.
+        space.ack_due = true;
         let (row, name) = (space.row.clone(), space.name.clone());
         self.db.write(|tx| spaces::update(tx, &row))?;
         let state = if why.is_some() { "stopped" } else { "idle" };

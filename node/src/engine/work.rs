@@ -2,7 +2,7 @@
 //!
 //! The list of items that may differ (`dirty`) is gone through in order. For each item `plan` says
 //! the next step; here steps are gathered into groups, contents into fetches, and their results go
-//! into base. Orders kept here (DESIGN order 2): staged files flushed, then `placing` rows durable,
+//! into base. Orders kept here (ARCHITECTURE.md, order 2): staged files flushed, then `placing` rows durable,
 //! then the steps, then base rows and the end of `placing` in one transaction.
 //!
 //! One thing at a time happens on a space's disk: a scan, a flush or a group of steps. Fetches run
@@ -301,7 +301,7 @@ impl Engine {
                 .get(d)
                 .map_or_else(|| d.to_string(), |e| e.name.clone())
         };
-        let mut left = Vec::new();
+        let (mut left, mut cleaned) = (Vec::new(), false);
         let group =
             self.db.write(|tx| {
                 let mut pass = Pass {
@@ -323,7 +323,10 @@ impl Engine {
                     }
                     let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                     match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                        Planned::Clean => base::clean(tx, n, &item)?,
+                        Planned::Clean => {
+                            base::clean(tx, n, &item)?;
+                            cleaned = true;
+                        }
                         Planned::Stepped | Planned::Later => {}
                         Planned::Fetch(wanted) => {
                             if wants.len() + wanted.len() <= room {
@@ -343,6 +346,8 @@ impl Engine {
                 Ok::<_, DbError>(pass.group)
             })?;
         if let Some(space) = self.spaces.get_mut(&n) {
+            // The others were told how much is missing here, and that is less now.
+            space.ack_due |= cleaned;
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {
                     space.queue.push_front(item);
