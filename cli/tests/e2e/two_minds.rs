@@ -215,7 +215,8 @@ fn the_same_tree_on_both_is_neither_doubled_nor_a_conflict() {
     }
     let before = laptop.tree();
     laptop.add();
-    settle_alone(&laptop);
+    laptop.scan();
+    heard_of(&desktop);
     let added = desktop.add();
     assert_eq!(
         added["merged"]["equal"], 200,
@@ -227,9 +228,12 @@ fn the_same_tree_on_both_is_neither_doubled_nor_a_conflict() {
     assert_eq!(desktop.conflicts(), Vec::<Value>::new());
 }
 
-/// The first scan of a device that is alone in a space.
-fn settle_alone(device: &Device) {
-    device.scan();
+/// Waits until a device knows that there is a space `docs`: adding it before would be making it, too.
+fn heard_of(device: &Device) {
+    until("the desktop hears of the space", || {
+        let spaces = device.json(&["spaces"]);
+        check(spaces["spaces"][0]["name"] == "docs", spaces)
+    });
 }
 
 #[test]
@@ -279,6 +283,7 @@ fn joining_with_other_files_is_shown_first_and_merged_when_told() {
     }
     laptop.add();
     laptop.scan();
+    heard_of(&desktop);
     let before = desktop.tree();
     let error = desktop.refused(
         4,

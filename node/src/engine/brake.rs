@@ -170,7 +170,8 @@ impl Engine {
         self.edit_items(n, |docs, actor| {
             for id in &found {
                 let mut row = docs.load(id)?;
-                let edits = item::revive(&row.doc.regs);
+                let held = base::get(docs.tx, n, id)?.and_then(|b| b.row.content);
+                let edits = item::revive(&row.doc.regs, held.as_ref());
                 docs.author(actor, id, &mut row, &edits)?;
             }
             Ok(())

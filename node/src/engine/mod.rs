@@ -14,7 +14,7 @@
 //! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
 //! | `status`, `wait`, `conflicts` | what people and scripts ask |
 //!
-//! Orders that never change (DESIGN section 10) are kept here: content synced at its source before
+//! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
 //! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`work`); applied
 //! and durable before acknowledged (`outbound`).

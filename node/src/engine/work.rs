@@ -501,6 +501,9 @@ impl Engine {
             for (intent, outcome) in group.iter().zip(&outcomes) {
                 if outcome.done.is_ok() && matches!(intent.then, Then::Moved { .. }) {
                     base::remove(tx, n, intent.step.id())?;
+                } else if outcome.done.is_err() && matches!(intent.step, Step::Unpark { .. }) {
+                    // Left in `.mesh/parked`: not a deletion. It is made again.
+                    super::recover::forget_subtree(tx, n, intent.step.id())?;
                 }
             }
             for (intent, outcome) in group.iter().zip(&outcomes) {
@@ -512,10 +515,6 @@ impl Engine {
                         settle(tx, n, intent, meta.as_ref())?;
                     }
                     Err(refused) => {
-                        if matches!(intent.step, Step::Unpark { .. }) {
-                            // Left in `.mesh/parked`: not a deletion. It is made again.
-                            super::recover::forget_subtree(tx, n, intent.step.id())?;
-                        }
                         let path = step_path(&intent.step);
                         match refused {
                             Refused::Changed
@@ -757,6 +756,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
             if let Some(Content::File { hash, .. }) = &wanted.content {
                 base::put_chunks(tx, n, hash, chunks)?;
             }
+            make_room(tx, n, wanted)?;
             base::put(tx, n, &row(wanted, meta, stat))?;
             forget_content(tx, n, old.as_ref(), wanted.content.as_ref(), &wanted.id)?;
         }
@@ -769,6 +769,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 b.row.stat = stat;
                 b.row.mtime = meta.mtime_ns;
             }
+            make_room(tx, n, wanted)?;
             base::put(tx, n, &b)?;
         }
         (Then::Meta { row, wanted }, Some(meta), Some(stat)) => {
@@ -794,6 +795,17 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
         }
     }
     Ok(())
+}
+
+/// What base still has under the name of an entry that stands there now was moved or deleted by the
+/// user in the moment before: it is made again where the mesh has it.
+fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<(), DbError> {
+    match base::at(tx, n, &wanted.parent, &wanted.name)? {
+        Some(other) if other.row.id != wanted.id => {
+            super::recover::forget_subtree(tx, n, &other.row.id)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn row(wanted: &Wanted, meta: &Meta, stat: Stat) -> Base {
