@@ -97,7 +97,8 @@ impl World {
                 self.later(delay, Act::Run { d, life, effect });
             }
             Effect::Discard { staged, .. } => {
-                staged.iter().for_each(|name| ownmesh_node::disk::discard(&self.devices[d].disk, name));
+                let seconds = self.seconds();
+                staged.iter().for_each(|(name, ino)| ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds));
                 self.ended_within(d);
             }
             Effect::Fetch { .. } => {

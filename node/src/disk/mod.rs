@@ -277,10 +277,20 @@ pub fn prepare(disk: &dyn Disk, space: &SpaceId) -> io::Result<()> {
     disk.sync_dir(&RelPath::ROOT)
 }
 
-/// Removes a staged file. What cannot be removed now goes with the next start.
-pub fn discard(disk: &dyn Disk, staged: &str) {
-    let removed = private(TMP).join(staged).map_err(io::Error::other).and_then(|path| disk.remove(&path));
-    if let Err(error) = removed {
+/// Removes a staged file, known by its inode number; what else a failed step left under its name is
+/// the user's and goes to the trash. What cannot be removed now goes with the next start.
+pub fn discard(disk: &dyn Disk, staged: &str, ino: u64, seconds: u64) {
+    let Ok(path) = private(TMP).join(staged) else { return };
+    let done = match disk.meta(&path) {
+        Ok(Some(meta)) if meta.ino == ino => disk.remove(&path),
+        Ok(Some(_)) => {
+            let name = trash::name(seconds, &ownmesh_crypto::ItemId::ROOT, staged);
+            trash::put(disk, &path, &name).map(|_| ())
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = done {
         tracing::debug!(staged, %error, "a staged file could not be removed");
     }
 }

@@ -213,8 +213,8 @@ pub enum Effect {
     Discard {
         /// Space row.
         space: i64,
-        /// Their names in `.mesh/tmp`.
-        staged: Vec<String>,
+        /// Their names in `.mesh/tmp` and their inode numbers: what else stands there is the user's.
+        staged: Vec<(String, u64)>,
     },
     /// Fetch contents from a device (or from this disk, where it holds them).
     Fetch {

@@ -79,8 +79,8 @@ pub struct Space {
     pub(super) ready: BTreeMap<ItemId, Ready>,
     /// Which entries of an item have content in `ready`.
     pub(super) staged_for: BTreeSet<(ItemId, ItemId)>,
-    /// Staged files nobody wants any more.
-    pub(super) unwanted: Vec<String>,
+    /// Staged files nobody wants any more, and their inode numbers.
+    pub(super) unwanted: Vec<(String, u64)>,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(ownmesh_crypto::DeviceId, ownmesh_crypto::ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
@@ -213,7 +213,7 @@ impl Space {
         let entries: Vec<ItemId> = self.staged_for.range(first..=last).map(|(_, id)| *id).collect();
         for id in entries {
             if self.ready.get(&id).is_some_and(|r| r.item == *item && !wanted(&id, &r.hash)) {
-                self.unwanted.extend(self.ready.remove(&id).map(|r| r.staged));
+                self.unwanted.extend(self.ready.remove(&id).map(|r| (r.staged, r.meta.ino)));
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }

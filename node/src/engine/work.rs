@@ -542,7 +542,12 @@ impl Engine {
             if outcome.done.is_err() {
                 space.staged += 1;
             }
-            space.ready.remove(id);
+            space.staged_for.remove(&(intent.item, *id));
+            if let Some(ready) = space.ready.remove(id)
+                && outcome.done.is_err()
+            {
+                space.unwanted.push((ready.staged, ready.meta.ino));
+            }
             if outcome.done.is_ok() {
                 space.problems.remove(step_path(&intent.step).as_str());
             }

@@ -236,11 +236,11 @@ impl Folders {
         });
     }
 
-    pub(super) fn discard(&self, space: i64, staged: Vec<String>) {
+    pub(super) fn discard(&self, space: i64, staged: Vec<(String, u64)>) {
         let Some(disk) = self.disk(space) else { return };
         worker("discard", move || {
-            for name in staged {
-                crate::disk::discard(&*disk, &name);
+            for (name, ino) in staged {
+                crate::disk::discard(&*disk, &name, ino, unix_seconds());
             }
         });
     }
