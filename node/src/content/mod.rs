@@ -12,7 +12,7 @@
 //! Nothing here puts a file at its place in the user's folder; that is `disk::perform`.
 //!
 //! Deciding and doing are apart: [`wire`], [`plan`] and [`window`] are pure, [`assemble`] and [`answer`] are plain
-//! synchronous code over [`Disk`](crate::disk::Disk) that the simulation calls directly, [`serve`] and [`fetch`] bind
+//! synchronous code over [`Disk`](crate::disk::Disk) that the simulation calls directly, [`mod@serve`] and [`mod@fetch`] bind
 //! them to a stream.
 
 pub mod answer;

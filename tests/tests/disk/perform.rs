@@ -303,8 +303,8 @@ fn a_save_that_slips_in_is_never_lost() {
                         } else if again == at && at < ops && how != "moved away" {
                             assert_eq!(text(&f.disk, "f").as_deref(), Some("saved"), "{case}");
                         }
-                        if n == 0 && done.is_ok() {
-                            let base = done.unwrap().unwrap();
+                        if let (0, Ok(base)) = (n, done) {
+                            let base = base.unwrap();
                             let now = f.disk.meta(&path("f")).unwrap();
                             let wrote = text(&f.disk, "f").is_some_and(|text| text == NEW);
                             assert_eq!(
