@@ -35,10 +35,27 @@ impl Image {
         command.args(["--mount", "--", "sh", "-c", "echo ready; exec cat"]);
         let holder = held(command)?;
         let image = dir.join(format!("{}-0.img", device.name));
-        fs::File::create(&image).and_then(|f| f.set_len(SIZE)).map_err(|e| e.to_string())?;
-        let disk = Self { holder, dir: dir.to_owned(), image, at: device.root.clone(), number: 0 };
+        fs::File::create(&image)
+            .and_then(|f| f.set_len(SIZE))
+            .map_err(|e| e.to_string())?;
+        let disk = Self {
+            holder,
+            dir: dir.to_owned(),
+            image,
+            at: device.root.clone(),
+            number: 0,
+        };
         let image = disk.image.to_string_lossy().into_owned();
-        run("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image])?;
+        run(
+            "mkfs.ext4",
+            &[
+                "-q",
+                "-F",
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0",
+                &image,
+            ],
+        )?;
         disk.mount()?;
         device.mounts = Some(disk.holder.id());
         fs::create_dir(device.at("")).map_err(|e| e.to_string())?;
@@ -52,13 +69,23 @@ impl Image {
 
     fn mount(&self) -> Result<(), String> {
         let (image, at) = (self.image.to_string_lossy(), self.at.to_string_lossy());
-        self.inside(&["mount", "-t", "ext4", "-o", "loop,noauto_da_alloc,commit=600", &image, &at])
+        self.inside(&[
+            "mount",
+            "-t",
+            "ext4",
+            "-o",
+            "loop,noauto_da_alloc,commit=600",
+            &image,
+            &at,
+        ])
     }
 
     /// Power is lost. The node has been killed; what was not synced is gone.
     pub(crate) fn lose_power(&mut self) {
         self.number += 1;
-        let after = self.dir.join(format!("img-{}-{}", self.holder.id(), self.number));
+        let after = self
+            .dir
+            .join(format!("img-{}-{}", self.holder.id(), self.number));
         let mut last = Vec::new();
         let settled = (0..TRIES).any(|_| {
             let now = fs::read(&self.image).unwrap();
@@ -66,7 +93,8 @@ impl Image {
         });
         assert!(settled, "the image is written to all the time");
         fs::write(&after, &last).unwrap();
-        self.inside(&["umount", &self.at.to_string_lossy()]).unwrap();
+        self.inside(&["umount", &self.at.to_string_lossy()])
+            .unwrap();
         fs::remove_file(&self.image).unwrap();
         self.image = after;
         self.mount().unwrap();
@@ -81,9 +109,15 @@ impl Drop for Image {
 }
 
 fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .map_err(|e| format!("{program}: {e}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!(
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }

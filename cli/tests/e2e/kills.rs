@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::device::Device;
-use crate::tree::digest;
+use crate::tree::{Entry, Tree, digest};
 use crate::world::{Dice, World, full, settle};
 
 /// What goes on when the kill comes. The moment within it is drawn.
@@ -85,7 +85,11 @@ impl User {
         let all: Vec<&String> = self.files.iter().collect();
         let from = self.dice.below(all.len() as u64 / 2);
         let from = usize::try_from(from).unwrap();
-        all[from..].iter().take(count).map(|n| (*n).clone()).collect()
+        all[from..]
+            .iter()
+            .take(count)
+            .map(|n| (*n).clone())
+            .collect()
     }
 
     pub(crate) fn edit(&mut self, root: &Path, count: usize) {
@@ -104,7 +108,14 @@ impl User {
     pub(crate) fn rename_dir(&mut self, root: &Path) {
         self.dirs += 1;
         let to = format!("dir-{}", self.dirs);
-        let from = self.files.first().unwrap().split('/').next().unwrap().to_owned();
+        let from = self
+            .files
+            .first()
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned();
         fs::rename(root.join(&from), root.join(&to)).unwrap();
         let moved = |name: &String| match name.strip_prefix(&format!("{from}/")) {
             Some(rest) => format!("{to}/{rest}"),
@@ -121,6 +132,20 @@ impl User {
             Phase::Deletes => self.delete(root, unit / 4),
             Phase::Rename => self.rename_dir(root),
         }
+    }
+
+    /// After a power loss that took some of the user's own unsynced work: the folder is what it is now, and what the disk held then is
+    /// as good as written.
+    pub(crate) fn remember(&mut self, now: &Tree, then: &Tree) {
+        let file = |(name, entry): (&String, &Entry)| match entry {
+            Entry::File { size, hash, .. } => Some((name.clone(), (*size, *hash))),
+            Entry::Dir { .. } | Entry::Link { .. } | Entry::Other => None,
+        };
+        self.files = now.0.iter().filter_map(file).map(|f| f.0).collect();
+        self.written
+            .lock()
+            .unwrap()
+            .extend(then.0.iter().filter_map(file).map(|f| f.1));
     }
 
     /// The folder must hold exactly the user's files.
@@ -143,11 +168,23 @@ impl User {
         let written = self.written.lock().unwrap();
         for name in &found {
             let (size, hash, _) = digest(&device.at(name)).unwrap();
-            assert!(written.contains(&(size, hash)), "{what}: {name} on {} holds {size} bytes nobody wrote", device.name);
+            assert!(
+                written.contains(&(size, hash)),
+                "{what}: {name} on {} holds {size} bytes nobody wrote",
+                device.name
+            );
         }
-        assert_eq!(device.conflicts(), Vec::<serde_json::Value>::new(), "{what}");
+        assert_eq!(
+            device.conflicts(),
+            Vec::<serde_json::Value>::new(),
+            "{what}"
+        );
         let staged = device.staged();
-        assert!(staged.is_empty(), "{what}: left over below .mesh/tmp of {}: {staged:?}", device.name);
+        assert!(
+            staged.is_empty(),
+            "{what}: left over below .mesh/tmp of {}: {staged:?}",
+            device.name
+        );
     }
 }
 
@@ -170,7 +207,10 @@ impl Watch {
             }
             (seen, torn)
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// How many files were read, and what was seen that nobody wrote.
@@ -202,7 +242,9 @@ fn watch(
                 watch(&path, written, known, seen, torn);
             }
         } else if known.insert((meta.ino(), meta.ctime_nsec())) {
-            let Some((size, hash, _)) = digest(&path) else { continue };
+            let Some((size, hash, _)) = digest(&path) else {
+                continue;
+            };
             *seen += 1;
             if !written.lock().unwrap().contains(&(size, hash)) {
                 torn.push(format!("{} with {size} bytes", path.display()));
@@ -218,7 +260,9 @@ pub(crate) fn moment(phase: Phase, desktop: &Device, dice: &mut Dice, before: &B
     let shows = || match phase {
         Phase::FirstScan | Phase::Batches => true,
         Phase::Fetch => !desktop.staged().is_empty(),
-        Phase::Placing => begun.elapsed() > Duration::from_millis(60) && !desktop.staged().is_empty(),
+        Phase::Placing => {
+            begun.elapsed() > Duration::from_millis(60) && !desktop.staged().is_empty()
+        }
         Phase::Deletes => before.iter().any(|n| !root.join(n).exists()),
         Phase::Rename => !before.first().is_some_and(|n| root.join(n).exists()),
     };
@@ -253,7 +297,11 @@ fn kill_minus_nine_in_every_phase_on_either_side() {
         } else {
             moment(phase, &desktop, &mut dice, &BTreeSet::new());
         }
-        let killed = if round / PHASES.len() % 2 == 0 { &mut desktop } else { &mut laptop };
+        let killed = if round / PHASES.len() % 2 == 0 {
+            &mut desktop
+        } else {
+            &mut laptop
+        };
         let name = killed.name;
         killed.kill();
         killed.up();
@@ -266,6 +314,10 @@ fn kill_minus_nine_in_every_phase_on_either_side() {
     }
     let (seen, torn) = watch.end();
     eprintln!("{rounds} kills; {seen} files were read as they appeared");
-    assert!(torn.is_empty(), "seen under their names: {:?}", &torn[..torn.len().min(5)]);
+    assert!(
+        torn.is_empty(),
+        "seen under their names: {:?}",
+        &torn[..torn.len().min(5)]
+    );
     assert!(seen > 500, "the watcher only saw {seen} files");
 }

@@ -100,7 +100,11 @@ impl Lan {
     pub(crate) fn renumber(&self, network: &str) {
         for side in 0..2 {
             let address = format!("{network}.{}/24", side + 1);
-            self.run(side, &format!("ip address flush dev eth0; ip address add {address} dev eth0")).unwrap();
+            self.run(
+                side,
+                &format!("ip address flush dev eth0; ip address add {address} dev eth0"),
+            )
+            .unwrap();
         }
     }
 

@@ -1,1 +1,212 @@
-//! Soon.
+//! Disks that are full, not ours to write or read, gone, or not the ones they were.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::device::Device;
+use crate::world::{World, check, settle, until};
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Waits until the device shows that something is wrong with its space.
+#[track_caller]
+fn complains(device: &Device, about: &str) -> Value {
+    let mut found = Value::Null;
+    until(about, || {
+        let space = device.space();
+        found = space["problems"].clone();
+        check(found.as_array().is_some_and(|p| !p.is_empty()), space)
+    });
+    found
+}
+
+#[test]
+fn a_full_disk_is_shown_and_sync_goes_on_when_there_is_room() {
+    let Some(world) = World::lan() else { return };
+    let (laptop, mut desktop) = world.pair();
+    let (lan, side) = desktop.side.clone().unwrap();
+    let folder = desktop.folder.to_string_lossy().into_owned();
+    lan.run(
+        side,
+        &format!("mount -t tmpfs -o size=12m,mode=755 tmpfs {folder}"),
+    )
+    .unwrap();
+    laptop.write("fits", vec![1; 1 << 20]);
+    laptop.add();
+    desktop.add();
+    settle(&laptop, &desktop, "what fits");
+    for part in 0..4 {
+        laptop.write(&format!("large-{part}"), vec![part; 5 << 20]);
+    }
+    laptop.scan();
+    complains(&desktop, "the full disk is shown");
+    let waited = laptop.mesh(&["wait", "--all", "--timeout", "1"]);
+    assert_eq!(
+        waited.code, 7,
+        "not everything can have arrived: {waited:?}"
+    );
+    for name in desktop.tree().names() {
+        assert_eq!(desktop.read(name), laptop.read(name), "{name} is torn");
+    }
+    desktop.write("small", "a save on the full side");
+    lan.run(side, &format!("mount -o remount,size=64m {folder}"))
+        .unwrap();
+    settle(&laptop, &desktop, "there is room again");
+    assert_eq!(laptop.tree().files(), 6, "{:?}", laptop.tree().names());
+    until("the problem is over", || {
+        let space = desktop.space();
+        check(
+            space["problems"].as_array().is_some_and(Vec::is_empty),
+            space,
+        )
+    });
+    desktop.kill();
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_shown_and_the_rest_goes_on() {
+    let world = World::loopback();
+    let (laptop, mut desktop) = (world.device("laptop"), world.device("desktop"));
+    desktop.powerless = true;
+    let (laptop, desktop) = pair_with_files(laptop, desktop);
+    chmod(&desktop.at("locked"), 0o555);
+    laptop.write("locked/new", "new");
+    fs::remove_file(laptop.at("locked/old")).unwrap();
+    laptop.write("free", "edited");
+    let problems = complains(&desktop, "the read-only directory is shown");
+    assert!(
+        problems.to_string().contains("locked"),
+        "the problem names it: {problems}"
+    );
+    until("the rest goes on", || {
+        check(
+            desktop.read("free").as_deref() == Some(b"edited"),
+            desktop.read("free"),
+        )
+    });
+    assert_eq!(
+        laptop.read("locked/new").as_deref(),
+        Some(&b"new"[..]),
+        "nothing goes back"
+    );
+    chmod(&desktop.at("locked"), 0o755);
+    settle(&laptop, &desktop, "it can be written again");
+    assert!(laptop.at("locked/new").exists() && !laptop.at("locked/old").exists());
+}
+
+#[test]
+fn what_cannot_be_read_is_shown_and_never_taken_for_deleted() {
+    let world = World::loopback();
+    let (mut laptop, desktop) = (world.device("laptop"), world.device("desktop"));
+    laptop.powerless = true;
+    let (laptop, desktop) = pair_with_files(laptop, desktop);
+    chmod(&laptop.at("locked"), 0o000);
+    laptop.write("secret", "cannot be read");
+    chmod(&laptop.at("secret"), 0o000);
+    laptop.write("free", "edited");
+    laptop.scan();
+    let problems = complains(&laptop, "what cannot be read is shown");
+    assert!(
+        problems.to_string().contains("locked"),
+        "the problem names it: {problems}"
+    );
+    until("the rest goes on", || {
+        check(
+            desktop.read("free").as_deref() == Some(b"edited"),
+            desktop.read("free"),
+        )
+    });
+    assert_eq!(
+        desktop.read("locked/old").as_deref(),
+        Some(&b"old"[..]),
+        "unreadable is not deleted"
+    );
+    chmod(&laptop.at("locked"), 0o755);
+    chmod(&laptop.at("secret"), 0o644);
+    settle(&laptop, &desktop, "it can be read again");
+    assert_eq!(
+        desktop.read("secret").as_deref(),
+        Some(&b"cannot be read"[..])
+    );
+}
+
+fn pair_with_files(mut laptop: Device, mut desktop: Device) -> (Device, Device) {
+    laptop.init();
+    laptop.let_in(&mut desktop);
+    laptop.write("locked/old", "old");
+    laptop.write("free", "free");
+    laptop.add();
+    desktop.add();
+    settle(&laptop, &desktop, "the first sync");
+    (laptop, desktop)
+}
+
+/// Two devices of which the desktop's folder is replaced by `other` while its node is off, and then comes back.
+fn folder_away(other: impl FnOnce(&Path), running: bool) {
+    let world = World::loopback();
+    let (laptop, mut desktop) = world.joined(|laptop| {
+        (0..30).for_each(|i| laptop.write(&format!("f{i}"), format!("{i}")));
+    });
+    let aside = desktop.root.join("elsewhere");
+    if !running {
+        desktop.down();
+    }
+    fs::rename(&desktop.folder, &aside).unwrap();
+    other(&desktop.folder);
+    if !running {
+        desktop.up();
+    }
+    // A stopped space says so to whoever asks it to look.
+    let looked = desktop.mesh(&["scan", "docs", "--wait"]);
+    until("the desktop stops", || {
+        let space = desktop.space();
+        check(
+            matches!(space["state"].as_str(), Some("stopped" | "error")),
+            (space, looked.stdout.clone()),
+        )
+    });
+    laptop.write("meanwhile", "meanwhile");
+    laptop.scan();
+    assert_eq!(
+        laptop.tree().files(),
+        31,
+        "an empty mount point is not a deletion: {:?}",
+        laptop.tree().names()
+    );
+    let there: Vec<_> = fs::read_dir(&desktop.folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(
+        there.is_empty(),
+        "nothing is written where the folder is not: {there:?}"
+    );
+    let _gone = fs::remove_dir(&desktop.folder);
+    fs::rename(&aside, &desktop.folder).unwrap();
+    desktop.mesh(&["continue", "docs"]);
+    desktop.mesh(&["scan", "docs", "--wait"]);
+    settle(&laptop, &desktop, "the folder is back");
+    assert_eq!(desktop.tree().files(), 31);
+}
+
+#[test]
+fn a_folder_that_is_gone_is_not_a_deletion() {
+    folder_away(|_| (), false);
+}
+
+#[test]
+fn an_empty_mount_point_is_not_a_deletion() {
+    folder_away(|path| fs::create_dir(path).unwrap(), false);
+}
+
+#[test]
+fn a_folder_that_goes_away_while_the_node_runs_is_not_a_deletion() {
+    folder_away(|path| fs::create_dir(path).unwrap(), true);
+}

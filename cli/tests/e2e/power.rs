@@ -5,11 +5,10 @@ use std::fs;
 
 use crate::device::Device;
 use crate::image::Image;
-use crate::kills::{PHASES, Phase, User, moment};
-use crate::tree::Tree;
+use crate::kills::{PHASES, User, moment};
 use crate::world::{Dice, World, full, settle, skip};
 
-/// The files a user had synced, and must still have.
+/// What the user did is on the disk for good.
 fn sync(device: &Device) {
     let file = fs::File::open(device.at("")).unwrap();
     rustix::fs::syncfs(file).unwrap();
@@ -47,7 +46,12 @@ fn power_losses(sending: bool, seed: u64) {
         // Both sides get their phases in turn; the drawn moment makes up for the few rounds.
         let phase = PHASES[(round * 5 + 2) % PHASES.len()];
         let what = format!("seed {seed}, round {round}: {phase:?}");
-        let before: BTreeSet<String> = desktop.tree().names().into_iter().map(str::to_owned).collect();
+        let before: BTreeSet<String> = desktop
+            .tree()
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         user.act(phase, &root, 60);
         if sending && round % 2 == 0 {
             // The work is safe on its disk before the power goes: it must arrive.
@@ -61,21 +65,13 @@ fn power_losses(sending: bool, seed: u64) {
         fragile.up();
         settle(&laptop, &desktop, &what);
         if sending && round % 2 == 1 {
-            user.remember(&laptop, &left);
+            user.remember(&laptop.tree(), &left);
         }
         user.check(&laptop, &what);
         user.check(&desktop, &what);
     }
-    eprintln!("{rounds} power losses on the {} side", if sending { "sending" } else { "receiving" });
-    let _phase: Phase = PHASES[0];
-}
-
-impl User {
-    /// After work that was lost with the power: what is in the folder now, which must be no less than what the disk held.
-    #[track_caller]
-    fn remember(&mut self, laptop: &Device, left: &Tree) {
-        let now = laptop.tree();
-        let _seen = (left, &now);
-        self.take(laptop);
-    }
+    eprintln!(
+        "{rounds} power losses on the {} side",
+        if sending { "sending" } else { "receiving" }
+    );
 }
