@@ -33,7 +33,7 @@ pub(crate) fn derive(salt: &[u8], ikm: &[u8], label: Label, parts: &[&[u8]]) -> 
     out
 }
 
-/// As [`derive`] with 64 bytes of output, split into a key and a public commitment to it.
+/// As [`fn@derive`] with 64 bytes of output, split into a key and a public commitment to it.
 pub(crate) fn derive_committing(
     salt: &[u8],
     ikm: &[u8],

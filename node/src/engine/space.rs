@@ -82,7 +82,7 @@ pub struct Space {
     /// Staged files nobody wants any more, and their inode numbers.
     pub(super) unwanted: Vec<(String, u64)>,
     /// Content that a device said it does not have, until the moment it is asked again.
-    pub(super) absent: BTreeMap<(ownmesh_crypto::DeviceId, ownmesh_crypto::ContentHash), u64>,
+    pub(super) absent: BTreeMap<(ownmesh_crypto::DeviceId, ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
     /// Vector changed since it was last told.
     pub(super) ack_due: bool,
