@@ -94,7 +94,9 @@ impl Device {
     /// # Errors
     /// If the engine refuses the database.
     pub fn start(&mut self, rng: &mut StdRng, now: Now) -> Result<(), StartError> {
-        let Some(db) = self.db.take() else { return Ok(()) };
+        let Some(db) = self.db.take() else {
+            return Ok(());
+        };
         let identity = Identity {
             keys: Arc::clone(&self.keys),
             instance: rng.next_u64(),
@@ -112,7 +114,9 @@ impl Device {
 
     /// Ends its process. Returns whether one ran.
     pub fn end(&mut self, how: End, rng: &mut StdRng) -> bool {
-        let Some(engine) = self.engine.take() else { return false };
+        let Some(engine) = self.engine.take() else {
+            return false;
+        };
         self.note_tally(engine.tally());
         let mut db = engine.into_db();
         let images = db.recorded();

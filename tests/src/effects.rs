@@ -17,7 +17,7 @@ use ownmesh_node::disk::hash::Chunk;
 use ownmesh_node::disk::perform::{Step, perform};
 use ownmesh_node::disk::scan::{Found, Guard, Scope, scan};
 use ownmesh_node::disk::{Disk, Meta, RelPath, trash};
-use ownmesh_node::engine::{Effect, Engine, Event, Missed, Now, Notice, Want, WantResult};
+use ownmesh_node::engine::{Effect, Engine, Event, Missed, Notice, Now, Want, WantResult};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -32,7 +32,10 @@ struct Shared<'a>(RefCell<&'a mut Engine>, i64);
 impl Shared<'_> {
     fn with<T>(&self, read: impl FnOnce(&base::Reader<'_>) -> T) -> T {
         let engine = self.0.borrow();
-        read(&base::Reader { conn: engine.db().read(), space: self.1 })
+        read(&base::Reader {
+            conn: engine.db().read(),
+            space: self.1,
+        })
     }
 }
 
@@ -70,7 +73,10 @@ impl Source for Holder {
     }
 
     fn superseded(&self, _: &SpaceId, _: &ContentHash, path: &RelPath) {
-        self.superseded.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+        self.superseded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.clone());
     }
 }
 
@@ -82,13 +88,18 @@ impl World {
             Effect::Open { space, .. } => {
                 let seconds = self.seconds();
                 let disk = self.devices[d].disk.clone();
-                let Some(engine) = &mut self.devices[d].engine else { return };
+                let Some(engine) = &mut self.devices[d].engine else {
+                    return;
+                };
                 let healed = engine.recover(space, &disk, seconds);
                 if self.ended_within(d) {
                     return;
                 }
                 if let Err(error) = healed {
-                    self.failure.get_or_insert(format!("{} does not recover: {error}", self.devices[d].name));
+                    self.failure.get_or_insert(format!(
+                        "{} does not recover: {error}",
+                        self.devices[d].name
+                    ));
                 }
                 self.check_torn(d);
             }
@@ -98,7 +109,9 @@ impl World {
             }
             Effect::Discard { staged, .. } => {
                 let seconds = self.seconds();
-                staged.iter().for_each(|(name, ino)| ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds));
+                staged.iter().for_each(|(name, ino)| {
+                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds)
+                });
                 self.ended_within(d);
             }
             Effect::Fetch { .. } => {
@@ -117,13 +130,23 @@ impl World {
                 }
                 *self.devices[d].notices.entry(what).or_default() += 1;
             }
-            Effect::Peers | Effect::Close { .. } | Effect::OpenWindow { .. } | Effect::CloseWindow | Effect::Pair(_) | Effect::Add { .. } => {}
+            Effect::Peers
+            | Effect::Close { .. }
+            | Effect::OpenWindow { .. }
+            | Effect::CloseWindow
+            | Effect::Pair(_)
+            | Effect::Add { .. } => {}
         }
     }
 
     pub(crate) fn run(&mut self, d: usize, effect: Effect) {
         match effect {
-            Effect::Scan { space, job, guard, scope } => self.run_scan(d, space, job, &guard, &scope),
+            Effect::Scan {
+                space,
+                job,
+                guard,
+                scope,
+            } => self.run_scan(d, space, job, &guard, &scope),
             Effect::Sync { space, job, files } => {
                 let disk = &self.devices[d].disk;
                 let done = if files.is_empty() {
@@ -137,7 +160,12 @@ impl World {
                 }
             }
             Effect::Perform { space, job, steps } => self.run_perform(d, space, job, &steps),
-            Effect::Fetch { space, job, device, wants } => self.run_fetch(d, space, job, &device, wants),
+            Effect::Fetch {
+                space,
+                job,
+                device,
+                wants,
+            } => self.run_fetch(d, space, job, &device, wants),
             _ => {}
         }
         self.watch();
@@ -167,7 +195,14 @@ impl World {
         let (shared, name) = (Arc::clone(&self.shared), self.devices[d].name.clone());
         let act = move |disk: &MemDisk| {
             let mut r = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            user(&mut StdRng::seed_from_u64(seed), disk, d, &name, &mut r, true);
+            user(
+                &mut StdRng::seed_from_u64(seed),
+                disk,
+                d,
+                &name,
+                &mut r,
+                true,
+            );
         };
         if reads {
             self.devices[d].disk.before_read(at, act);
@@ -181,47 +216,91 @@ impl World {
         let (secret, now) = (self.secret(), self.moment());
         let at_once = one_in(&mut self.rng, 2);
         let disk = self.devices[d].disk.clone();
-        let Some(engine) = &mut self.devices[d].engine else { return };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
         let shared = Shared(RefCell::new(engine), space);
         let mut groups: Vec<Vec<Found>> = Vec::new();
         let mut failed = None;
         let mut lines = Vec::new();
-        let result = scan(&disk, guard, &shared, &secret, scope, &|_, _| false, &mut |found| {
-            lines.push(format!("finds {}", found.iter().map(brief).collect::<Vec<_>>().join(", ")));
-            if at_once {
-                failed = failed.take().or(shared.0.borrow_mut().handle(now, Event::Found { space, job, found }).err());
-            } else {
-                groups.push(found);
-            }
-            Ok(())
-        });
+        let result = scan(
+            &disk,
+            guard,
+            &shared,
+            &secret,
+            scope,
+            &|_, _| false,
+            &mut |found| {
+                lines.push(format!(
+                    "finds {}",
+                    found.iter().map(brief).collect::<Vec<_>>().join(", ")
+                ));
+                if at_once {
+                    failed = failed.take().or(shared
+                        .0
+                        .borrow_mut()
+                        .handle(now, Event::Found { space, job, found })
+                        .err());
+                } else {
+                    groups.push(found);
+                }
+                Ok(())
+            },
+        );
         disk.disarm();
         for line in lines {
             self.note(d, &line);
         }
         self.reference().count("scans");
         if let Some(error) = failed {
-            self.failure.get_or_insert(format!("{}: the engine failed: {error:?}", self.devices[d].name));
+            self.failure.get_or_insert(format!(
+                "{}: the engine failed: {error:?}",
+                self.devices[d].name
+            ));
             return;
         }
         let life = self.devices[d].life;
         let mut delay = 0;
         for found in groups {
             delay += self.delay(20);
-            self.later(delay, Act::Give { d, life, event: Event::Found { space, job, found } });
+            self.later(
+                delay,
+                Act::Give {
+                    d,
+                    life,
+                    event: Event::Found { space, job, found },
+                },
+            );
         }
         delay += self.delay(20);
-        self.later(delay, Act::Give { d, life, event: Event::Scanned { space, job, result } });
+        self.later(
+            delay,
+            Act::Give {
+                d,
+                life,
+                event: Event::Scanned { space, job, result },
+            },
+        );
         self.perform_effects(d);
     }
 
     fn run_perform(&mut self, d: usize, space: i64, job: u64, steps: &[Step]) {
         self.slip(d, steps.len() * 3 + 1, false);
-        self.note(d, &format!("performs {}", steps.iter().map(step_line).collect::<Vec<_>>().join(", ")));
+        self.note(
+            d,
+            &format!(
+                "performs {}",
+                steps.iter().map(step_line).collect::<Vec<_>>().join(", ")
+            ),
+        );
         let seconds = self.seconds();
         let name = |id: &ItemId| {
             let step = steps.iter().find(|s| s.id() == id);
-            trash::name(seconds, id, step.and_then(|s| step_path(s).name()).unwrap_or("unnamed"))
+            trash::name(
+                seconds,
+                id,
+                step.and_then(|s| step_path(s).name()).unwrap_or("unnamed"),
+            )
         };
         let disk = self.devices[d].disk.clone();
         let outcomes = perform(&disk, steps, &name);
@@ -231,30 +310,67 @@ impl World {
             return;
         }
         for outcome in outcomes.iter().filter(|o| o.done.is_err()) {
-            self.note(d, &format!("was refused {:.4}: {:?}", outcome.id.to_string(), outcome.done));
+            self.note(
+                d,
+                &format!(
+                    "was refused {:.4}: {:?}",
+                    outcome.id.to_string(),
+                    outcome.done
+                ),
+            );
             self.reference().count("steps refused");
         }
         self.reference().count("groups of steps");
-        self.soon(d, Event::Performed { space, job, outcomes });
+        self.soon(
+            d,
+            Event::Performed {
+                space,
+                job,
+                outcomes,
+            },
+        );
     }
 
     fn run_fetch(&mut self, d: usize, space: i64, job: u64, from: &DeviceId, wants: Vec<Want>) {
-        let Some(s) = self.device_number(from) else { return };
+        let Some(s) = self.device_number(from) else {
+            return;
+        };
         let mut results = Vec::new();
         for want in &wants {
             let done = self.fetch_one(d, space, s, want);
             if self.ended_within(d) {
                 return;
             }
-            self.reference().count(if done.is_ok() { "contents fetched" } else { "fetches failed" });
+            self.reference().count(if done.is_ok() {
+                "contents fetched"
+            } else {
+                "fetches failed"
+            });
             results.push(WantResult { id: want.id, done });
         }
         let (life, delay) = (self.devices[d].life, self.delay(self.weather.content));
-        self.later(delay, Act::Give { d, life, event: Event::Fetched { space, job, results } });
+        self.later(
+            delay,
+            Act::Give {
+                d,
+                life,
+                event: Event::Fetched {
+                    space,
+                    job,
+                    results,
+                },
+            },
+        );
     }
 
     /// As `content::fetch` does: an own file that has it, else the peer; verified by hash.
-    fn fetch_one(&mut self, d: usize, space: i64, s: usize, want: &Want) -> Result<(Meta, Vec<Chunk>), Missed> {
+    fn fetch_one(
+        &mut self,
+        d: usize,
+        space: i64,
+        s: usize,
+        want: &Want,
+    ) -> Result<(Meta, Vec<Chunk>), Missed> {
         let secret = self.secret();
         let right = |bytes: &[u8]| secret.content_hash(bytes) == want.hash;
         let mut bytes = (want.size == 0).then(Vec::new);
@@ -264,7 +380,8 @@ impl World {
         if bytes.is_none() && s != d {
             let failing = self.weather.failing;
             let lost = failing > 0 && one_in(&mut self.rng, failing);
-            if lost || self.links[&pair(d, s)].session.is_none() || self.devices[s].engine.is_none() {
+            if lost || self.links[&pair(d, s)].session.is_none() || self.devices[s].engine.is_none()
+            {
                 return Err(Missed::Lost);
             }
             self.slip(s, 3, true);
@@ -283,34 +400,61 @@ impl World {
         if !bytes.is_empty() {
             stage.write_at(&bytes, 0).map_err(failed)?;
         }
-        Ok((stage.finish(want.mode, want.mtime).map_err(failed)?, Vec::new()))
+        Ok((
+            stage.finish(want.mode, want.mtime).map_err(failed)?,
+            Vec::new(),
+        ))
     }
 
     /// Reads a content at device `s` for device `d`.
     fn ask(&mut self, s: usize, d: usize, space: i64, want: &Want) -> Result<Vec<u8>, Missed> {
         let disk = self.devices[s].disk.clone();
-        let Some(engine) = &self.devices[s].engine else { return Err(Missed::Lost) };
+        let Some(engine) = &self.devices[s].engine else {
+            return Err(Missed::Lost);
+        };
         let conn = engine.db().read();
         let broken = |e: ownmesh_node::db::DbError| Missed::Disk(e.to_string());
         let mut files = Vec::new();
         for row in base::holding(conn, space, &want.hash, 8).map_err(broken)? {
             if let Some(path) = base::path(conn, space, &row.row.id).map_err(broken)? {
                 let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-                files.push(Located { disk, path, stat: row.row.stat, size: want.size, chunks: None });
+                files.push(Located {
+                    disk,
+                    path,
+                    stat: row.row.stat,
+                    size: want.size,
+                    chunks: None,
+                });
             }
         }
         if files.is_empty() {
             return Err(Missed::Absent);
         }
-        let source = Holder { files, superseded: std::sync::Mutex::default() };
-        let space_id = engine.open_spaces_list().find(|o| o.number() == space).map(|_| SpaceId::from_bytes([0; 16]));
-        let ask = Ask::Files { space: space_id.ok_or(Missed::Absent)?, wants: vec![WantFile { n: 1, hash: want.hash }] };
+        let source = Holder {
+            files,
+            superseded: std::sync::Mutex::default(),
+        };
+        let space_id = engine
+            .open_spaces_list()
+            .find(|o| o.number() == space)
+            .map(|_| SpaceId::from_bytes([0; 16]));
+        let ask = Ask::Files {
+            space: space_id.ok_or(Missed::Absent)?,
+            wants: vec![WantFile {
+                n: 1,
+                hash: want.hash,
+            }],
+        };
         let mut stream = Vec::new();
         let _ = answer(&ask, &self.devices[d].id(), &source, &mut |bytes| {
             stream.extend_from_slice(bytes);
             true
         });
-        for path in source.superseded.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for path in source
+            .superseded
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
             self.reference().count("superseded while served");
             self.soon(s, Event::Superseded { space, path });
         }
@@ -318,7 +462,9 @@ impl World {
         let mut rest = stream.as_slice();
         while let Some((head, more)) = rest.split_first_chunk::<{ Head::LEN }>() {
             let head = Head::from_bytes(*head).map_err(|e| Missed::Wrong(e.to_string()))?;
-            let (piece, more) = more.split_at_checked(head.len as usize).ok_or(Missed::Lost)?;
+            let (piece, more) = more
+                .split_at_checked(head.len as usize)
+                .ok_or(Missed::Lost)?;
             bytes.extend_from_slice(piece);
             rest = more;
             match head.status {
@@ -334,21 +480,37 @@ impl World {
     pub(crate) fn check_torn(&mut self, d: usize) {
         let torn = self.reference().torn(&self.devices[d].disk);
         if !torn.is_empty() {
-            self.failure.get_or_insert(format!("{} shows what nobody wrote: {}", self.devices[d].name, torn.join("; ")));
+            self.failure.get_or_insert(format!(
+                "{} shows what nobody wrote: {}",
+                self.devices[d].name,
+                torn.join("; ")
+            ));
         }
     }
 
     /// Hashes of all versions of an item, as a device knows it.
     pub(crate) fn versions_of(&self, d: usize, item: &str) -> Vec<ContentHash> {
-        let (Some(engine), Some(space)) = (&self.devices[d].engine, self.devices[d].space) else { return Vec::new() };
+        let (Some(engine), Some(space)) = (&self.devices[d].engine, self.devices[d].space) else {
+            return Vec::new();
+        };
         let secret = self.secret();
         let mut out = Vec::new();
-        let Ok(page) = items::page(engine.db().read(), space, None, 100_000) else { return out };
-        for row in page.iter().filter(|row| row.id.is_some_and(|id| id.to_string() == item)) {
-            for (_, content) in ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default() {
+        let Ok(page) = items::page(engine.db().read(), space, None, 100_000) else {
+            return out;
+        };
+        for row in page
+            .iter()
+            .filter(|row| row.id.is_some_and(|id| id.to_string() == item))
+        {
+            for (_, content) in ItemState::from_registers(&row.doc.regs)
+                .map(|s| s.versions)
+                .unwrap_or_default()
+            {
                 out.push(match content {
                     ownmesh_crdt::item::Content::File { hash, .. } => hash,
-                    ownmesh_crdt::item::Content::Link { target } => secret.content_hash(target.as_bytes()),
+                    ownmesh_crdt::item::Content::Link { target } => {
+                        secret.content_hash(target.as_bytes())
+                    }
                 });
             }
         }
@@ -395,7 +557,9 @@ fn step_line(step: &Step) -> String {
         Step::Write { over: None, .. } => "write",
         Step::Write { .. } => "replace",
         Step::Link { .. } => "link",
-        Step::Move { from, .. } => return format!("move {} {from} -> {}", short(step.id()), step_path(step)),
+        Step::Move { from, .. } => {
+            return format!("move {} {from} -> {}", short(step.id()), step_path(step));
+        }
         Step::Park { .. } => "park",
         Step::Unpark { .. } => "unpark",
         Step::Remove { .. } => "remove",

@@ -64,10 +64,20 @@ impl Reference {
     ///
     /// `again`: bytes that were put down once more, in whatever place. `fleeting`: it happened
     /// between two calls of mesh.
-    pub fn step(&mut self, what: &str, before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>, again: bool, fleeting: bool) {
+    pub fn step(
+        &mut self,
+        what: &str,
+        before: &BTreeMap<String, Entry>,
+        after: &BTreeMap<String, Entry>,
+        again: bool,
+        fleeting: bool,
+    ) {
         let tally = |tree: &BTreeMap<String, Entry>| {
             let mut out: BTreeMap<Entry, usize> = BTreeMap::new();
-            for entry in tree.values().filter(|e| matches!(e, Entry::File(_) | Entry::Link(_))) {
+            for entry in tree
+                .values()
+                .filter(|e| matches!(e, Entry::File(_) | Entry::Link(_)))
+            {
                 *out.entry(entry.clone()).or_default() += 1;
             }
             out
@@ -81,9 +91,18 @@ impl Reference {
         for (entry, n) in &is {
             if *n > was.get(entry).copied().unwrap_or(0) {
                 let known = self.versions.get(entry);
-                let trash_will_do = fleeting || again || known.is_some_and(|v| v.trash_will_do || v.gone.is_some());
+                let trash_will_do =
+                    fleeting || again || known.is_some_and(|v| v.trash_will_do || v.gone.is_some());
                 let by = what.to_owned();
-                self.versions.insert(entry.clone(), Version { by, gone: None, trash_will_do, torn: false });
+                self.versions.insert(
+                    entry.clone(),
+                    Version {
+                        by,
+                        gone: None,
+                        trash_will_do,
+                        torn: false,
+                    },
+                );
             } else if fleeting {
                 // It may be caught between two names.
                 if let Some(version) = self.versions.get_mut(entry) {
@@ -95,13 +114,23 @@ impl Reference {
 
     /// The bytes were put down once more, where they stood: a deletion elsewhere may still win.
     pub fn again(&mut self, entry: &Entry, what: &str) {
-        let version = Version { by: what.to_owned(), gone: None, trash_will_do: true, torn: false };
+        let version = Version {
+            by: what.to_owned(),
+            gone: None,
+            trash_will_do: true,
+            torn: false,
+        };
         self.versions.insert(entry.clone(), version);
     }
 
     /// A loss of power, or a backup put back: what the disk showed may be gone, what it shows now
     /// nobody wrote.
-    pub fn cut(&mut self, what: &str, before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>) {
+    pub fn cut(
+        &mut self,
+        what: &str,
+        before: &BTreeMap<String, Entry>,
+        after: &BTreeMap<String, Entry>,
+    ) {
         let kept: Vec<&Entry> = after.values().collect();
         for entry in before.values().filter(|e| !kept.contains(e)) {
             if let Some(version) = self.versions.get_mut(entry) {
@@ -109,8 +138,16 @@ impl Reference {
             }
         }
         for entry in after.values() {
-            let torn = || Version { by: what.to_owned(), gone: None, trash_will_do: true, torn: true };
-            self.versions.entry(entry.clone()).or_insert_with(torn).trash_will_do = true;
+            let torn = || Version {
+                by: what.to_owned(),
+                gone: None,
+                trash_will_do: true,
+                torn: true,
+            };
+            self.versions
+                .entry(entry.clone())
+                .or_insert_with(torn)
+                .trash_will_do = true;
         }
     }
 
@@ -131,7 +168,9 @@ impl Reference {
     pub fn torn(&self, disk: &MemDisk) -> Vec<String> {
         let mut out = Vec::new();
         for (path, entry) in disk.entries() {
-            if matches!(entry, Entry::File(_) | Entry::Link(_)) && !self.versions.contains_key(&entry) {
+            if matches!(entry, Entry::File(_) | Entry::Link(_))
+                && !self.versions.contains_key(&entry)
+            {
                 out.push(format!("{path}: {entry:?}"));
             }
         }
@@ -140,13 +179,19 @@ impl Reference {
 
     /// What is lost, given what all disks show and all trashes hold.
     #[must_use]
-    pub fn lost(&self, live: &[BTreeMap<String, Entry>], trash: &[BTreeMap<String, Entry>]) -> Vec<String> {
+    pub fn lost(
+        &self,
+        live: &[BTreeMap<String, Entry>],
+        trash: &[BTreeMap<String, Entry>],
+    ) -> Vec<String> {
         let mut out = Vec::new();
         for (entry, version) in &self.versions {
             if version.gone.is_some() || version.torn {
                 continue;
             }
-            let is_in = |trees: &[BTreeMap<String, Entry>]| trees.iter().any(|t| t.values().any(|e| e == entry));
+            let is_in = |trees: &[BTreeMap<String, Entry>]| {
+                trees.iter().any(|t| t.values().any(|e| e == entry))
+            };
             if is_in(live) {
                 continue;
             }
@@ -155,7 +200,13 @@ impl Reference {
                 continue;
             }
             let mut line = String::new();
-            let _ = write!(line, "{}: {} (left by: {})", if trashed { "only in a trash" } else { "lost" }, shown(entry), version.by);
+            let _ = write!(
+                line,
+                "{}: {} (left by: {})",
+                if trashed { "only in a trash" } else { "lost" },
+                shown(entry),
+                version.by
+            );
             out.push(line);
         }
         out
@@ -166,7 +217,10 @@ impl Reference {
 #[must_use]
 pub fn shown(entry: &Entry) -> String {
     match entry {
-        Entry::File(bytes) => format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(48)])),
+        Entry::File(bytes) => format!(
+            "{:?}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(48)])
+        ),
         Entry::Link(target) => format!("-> {target}"),
         Entry::Dir => "a directory".to_owned(),
         Entry::Other => "something".to_owned(),

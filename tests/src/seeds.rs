@@ -56,7 +56,12 @@ pub fn run(seed: u64) -> Outcome {
         }
     }
     *counts.entry("things that happened").or_default() += world.acts;
-    Outcome { failure, log: std::mem::take(&mut r.log), digest: r.digest, counts }
+    Outcome {
+        failure,
+        log: std::mem::take(&mut r.log),
+        digest: r.digest,
+        counts,
+    }
 }
 
 fn live(world: &mut World) -> Result<(), String> {

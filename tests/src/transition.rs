@@ -10,7 +10,9 @@ use crate::mem_disk::{Entry, MemDisk};
 use crate::reference::{Reference, shown};
 
 /// Names people use again and again: the interesting things happen where two meet.
-const NAMES: [&str; 9] = ["a", "b", "log", "log.1", "docs", "old", "x.txt", "y.txt", "Z"];
+const NAMES: [&str; 9] = [
+    "a", "b", "log", "log.1", "docs", "old", "x.txt", "y.txt", "Z",
+];
 
 /// A number below `n`.
 pub fn below(rng: &mut StdRng, n: usize) -> usize {
@@ -25,7 +27,11 @@ pub fn one_in(rng: &mut StdRng, n: usize) -> bool {
 type Tree = BTreeMap<String, Entry>;
 
 fn pick(rng: &mut StdRng, tree: &Tree, fits: impl Fn(&Entry) -> bool) -> Option<String> {
-    let all: Vec<&String> = tree.iter().filter(|(_, e)| fits(e)).map(|(p, _)| p).collect();
+    let all: Vec<&String> = tree
+        .iter()
+        .filter(|(_, e)| fits(e))
+        .map(|(p, _)| p)
+        .collect();
     (!all.is_empty()).then(|| all[below(rng, all.len())].clone())
 }
 
@@ -38,7 +44,11 @@ fn parent(path: &str) -> &str {
 }
 
 fn inside(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+    if dir.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{dir}/{name}")
+    }
 }
 
 fn any_dir(rng: &mut StdRng, tree: &Tree) -> String {
@@ -73,15 +83,34 @@ fn fresh(rng: &mut StdRng, who: &str, r: &mut Reference) -> Vec<u8> {
 }
 
 /// One step of the user `who` of device `d`. `fleeting`: it happens between two calls of mesh.
-pub fn user(rng: &mut StdRng, disk: &MemDisk, d: usize, who: &str, r: &mut Reference, fleeting: bool) {
+pub fn user(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    d: usize,
+    who: &str,
+    r: &mut Reference,
+    fleeting: bool,
+) {
     let before = disk.entries();
     let mut again = false;
-    let Some((what, dirs)) = act(rng, disk, &before, who, r, &mut again) else { return };
+    let Some((what, dirs)) = act(rng, disk, &before, who, r, &mut again) else {
+        return;
+    };
     let what = format!("{}{what}", if fleeting { "meanwhile " } else { "" });
     let after = disk.entries();
     r.note(who, &what);
-    r.step(&format!("{} {who}: {what}", r.now), &before, &after, again, fleeting);
-    r.count(if fleeting { "steps between calls" } else { "steps" });
+    r.step(
+        &format!("{} {who}: {what}", r.now),
+        &before,
+        &after,
+        again,
+        fleeting,
+    );
+    r.count(if fleeting {
+        "steps between calls"
+    } else {
+        "steps"
+    });
     for dir in dirs {
         r.disturbed.push((d, dir));
     }
@@ -89,8 +118,19 @@ pub fn user(rng: &mut StdRng, disk: &MemDisk, d: usize, who: &str, r: &mut Refer
 
 type Acted = Option<(String, Vec<String>)>;
 
-fn act(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Reference, again: &mut bool) -> Acted {
-    let copies: Vec<&String> = tree.iter().filter(|(p, e)| is_file(e) && p.contains("(conflict")).map(|(p, _)| p).collect();
+fn act(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    tree: &Tree,
+    who: &str,
+    r: &mut Reference,
+    again: &mut bool,
+) -> Acted {
+    let copies: Vec<&String> = tree
+        .iter()
+        .filter(|(p, e)| is_file(e) && p.contains("(conflict"))
+        .map(|(p, _)| p)
+        .collect();
     if !copies.is_empty() && one_in(rng, 3) {
         let path = copies[below(rng, copies.len())].clone();
         return with_copy(rng, disk, tree, &path, who, r);
@@ -119,7 +159,13 @@ fn write(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Refer
     let bytes = fresh(rng, who, r);
     disk.user_write(&path, &bytes);
     r.count("files written");
-    Some((format!("write {path} {}", String::from_utf8_lossy(&bytes[..bytes.len().min(20)])), vec![parent(&path).to_owned()]))
+    Some((
+        format!(
+            "write {path} {}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(20)])
+        ),
+        vec![parent(&path).to_owned()],
+    ))
 }
 
 fn change(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Reference) -> Acted {
@@ -135,7 +181,9 @@ fn change(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Refe
         }
         1 => {
             // The same length as before: only times tell.
-            let Some(Entry::File(old)) = tree.get(&path) else { return None };
+            let Some(Entry::File(old)) = tree.get(&path) else {
+                return None;
+            };
             if old.len() < bytes.len() {
                 disk.user_write(&path, &bytes);
             } else {
@@ -158,7 +206,10 @@ fn change(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Refe
 }
 
 fn is_below(path: &str, dir: &str) -> bool {
-    path == dir || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+    path == dir
+        || path
+            .strip_prefix(dir)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn shift(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Acted {
@@ -184,11 +235,24 @@ fn shift(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Ac
         return None;
     }
     disk.user_rename(&from, &to);
-    r.count(if tree.contains_key(&to) { "renames over" } else { "renames" });
-    Some((format!("mv {from} {to}"), vec![parent(&from).to_owned(), parent(&to).to_owned()]))
+    r.count(if tree.contains_key(&to) {
+        "renames over"
+    } else {
+        "renames"
+    });
+    Some((
+        format!("mv {from} {to}"),
+        vec![parent(&from).to_owned(), parent(&to).to_owned()],
+    ))
 }
 
-fn remove(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference, again: &mut bool) -> Acted {
+fn remove(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    tree: &Tree,
+    r: &mut Reference,
+    again: &mut bool,
+) -> Acted {
     match below(rng, 6) {
         0 => {
             let path = pick(rng, tree, |e| *e == Entry::Dir)?;
@@ -198,13 +262,21 @@ fn remove(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference, agai
         }
         1 => {
             let path = pick(rng, tree, is_file)?;
-            let Some(Entry::File(bytes)) = tree.get(&path) else { return None };
+            let Some(Entry::File(bytes)) = tree.get(&path) else {
+                return None;
+            };
             disk.user_rm(&path);
             disk.user_write(&path, &**bytes);
             *again = true;
-            r.again(&Entry::File(Arc::clone(bytes)), &format!("made {path} again"));
+            r.again(
+                &Entry::File(Arc::clone(bytes)),
+                &format!("made {path} again"),
+            );
             r.count("made again with equal bytes");
-            Some((format!("rm and make again {path}"), vec![parent(&path).to_owned()]))
+            Some((
+                format!("rm and make again {path}"),
+                vec![parent(&path).to_owned()],
+            ))
         }
         _ => {
             let path = pick(rng, tree, |e| *e != Entry::Dir)?;
@@ -229,7 +301,13 @@ fn rotate(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Refe
 }
 
 /// `mv docs old; mkdir docs`
-fn replace_dir(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Reference) -> Acted {
+fn replace_dir(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    tree: &Tree,
+    who: &str,
+    r: &mut Reference,
+) -> Acted {
     let dir = pick(rng, tree, |e| *e == Entry::Dir)?;
     let to = format!("{dir}-old");
     if tree.contains_key(&to) || dir.len() > 80 {
@@ -238,10 +316,16 @@ fn replace_dir(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut
     disk.user_rename(&dir, &to);
     disk.user_mkdir(&dir);
     if one_in(rng, 2) {
-        disk.user_write(&inside(&dir, NAMES[below(rng, NAMES.len())]), fresh(rng, who, r));
+        disk.user_write(
+            &inside(&dir, NAMES[below(rng, NAMES.len())]),
+            fresh(rng, who, r),
+        );
     }
     r.count("directories replaced");
-    Some((format!("mv {dir} {to}; mkdir {dir}"), vec![parent(&dir).to_owned(), dir]))
+    Some((
+        format!("mv {dir} {to}; mkdir {dir}"),
+        vec![parent(&dir).to_owned(), dir],
+    ))
 }
 
 fn make_tree(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Reference) -> Acted {
@@ -256,7 +340,10 @@ fn make_tree(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut R
         disk.user_write(&at, fresh(rng, who, r));
     }
     r.count("trees made");
-    Some((format!("mkdir -p {dir} and files in it"), vec![parent(&dir).to_owned(), dir]))
+    Some((
+        format!("mkdir -p {dir} and files in it"),
+        vec![parent(&dir).to_owned(), dir],
+    ))
 }
 
 fn link(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Acted {
@@ -272,7 +359,10 @@ fn link(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Act
     };
     disk.user_symlink(&target, &path);
     r.count("symlinks");
-    Some((format!("ln -s {target} {path}"), vec![parent(&path).to_owned()]))
+    Some((
+        format!("ln -s {target} {path}"),
+        vec![parent(&path).to_owned()],
+    ))
 }
 
 fn attributes(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Acted {
@@ -284,16 +374,25 @@ fn attributes(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) 
         r.count("modes set");
         return Some((format!("chmod {mode:o} {path}"), dirs));
     }
-    let mtime = 1_600_000_000_000_000_000 + i64::try_from(below(rng, 1_000_000)).unwrap_or(0) * 1_000_003;
+    let mtime =
+        1_600_000_000_000_000_000 + i64::try_from(below(rng, 1_000_000)).unwrap_or(0) * 1_000_003;
     disk.user_touch(&path, mtime);
     r.count("times set");
     Some((format!("touch {path} {mtime}"), dirs))
 }
 
-fn copy(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference, again: &mut bool) -> Acted {
+fn copy(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    tree: &Tree,
+    r: &mut Reference,
+    again: &mut bool,
+) -> Acted {
     let from = pick(rng, tree, is_file)?;
     let to = any_path(rng, tree, true)?;
-    let Some(Entry::File(bytes)) = tree.get(&from) else { return None };
+    let Some(Entry::File(bytes)) = tree.get(&from) else {
+        return None;
+    };
     disk.user_write(&to, &**bytes);
     *again = true;
     r.count("copies");
@@ -309,7 +408,10 @@ fn swap(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, r: &mut Reference) -> Act
     disk.user_rename(&b, &a);
     disk.user_rename("swap~", &b);
     r.count("swaps");
-    Some((format!("swap {a} {b}"), vec![parent(&a).to_owned(), parent(&b).to_owned()]))
+    Some((
+        format!("swap {a} {b}"),
+        vec![parent(&a).to_owned(), parent(&b).to_owned()],
+    ))
 }
 
 /// Enough at once for the brake to have an opinion when they go.
@@ -333,7 +435,14 @@ fn many(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, who: &str, r: &mut Refere
     }
 }
 
-fn with_copy(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, path: &str, who: &str, r: &mut Reference) -> Acted {
+fn with_copy(
+    rng: &mut StdRng,
+    disk: &MemDisk,
+    tree: &Tree,
+    path: &str,
+    who: &str,
+    r: &mut Reference,
+) -> Acted {
     let dirs = vec![parent(path).to_owned()];
     match below(rng, 4) {
         0 => {
@@ -344,20 +453,32 @@ fn with_copy(rng: &mut StdRng, disk: &MemDisk, tree: &Tree, path: &str, who: &st
         1 => {
             disk.user_write(path, fresh(rng, who, r));
             r.count("conflict copies edited");
-            Some((format!("edit {path}, now {}", disk.entries().get(path).map(shown).unwrap_or_default()), dirs))
+            Some((
+                format!(
+                    "edit {path}, now {}",
+                    disk.entries().get(path).map(shown).unwrap_or_default()
+                ),
+                dirs,
+            ))
         }
         2 => {
             let to = any_path(rng, tree, true)?;
             disk.user_rename(path, &to);
             r.count("conflict copies renamed");
-            Some((format!("mv {path} {to}"), vec![parent(path).to_owned(), parent(&to).to_owned()]))
+            Some((
+                format!("mv {path} {to}"),
+                vec![parent(path).to_owned(), parent(&to).to_owned()],
+            ))
         }
         _ => {
             // The usual way to settle one: its content over the other's name.
             let over = pick(rng, tree, is_file)?;
             disk.user_rename(path, &over);
             r.count("conflict copies renamed over");
-            Some((format!("mv {path} {over}"), vec![parent(path).to_owned(), parent(&over).to_owned()]))
+            Some((
+                format!("mv {path} {over}"),
+                vec![parent(path).to_owned(), parent(&over).to_owned()],
+            ))
         }
     }
 }

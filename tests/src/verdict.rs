@@ -39,7 +39,13 @@ impl World {
     pub fn scan_all(&mut self) {
         for d in 0..self.devices.len() {
             if let Some(space) = self.devices[d].space {
-                self.give(d, Event::Disturbed { space, dirs: Vec::new() });
+                self.give(
+                    d,
+                    Event::Disturbed {
+                        space,
+                        dirs: Vec::new(),
+                    },
+                );
             }
         }
     }
@@ -61,7 +67,9 @@ impl World {
             if busy.is_empty() {
                 return Ok(());
             }
-            let stopped: Vec<usize> = (0..self.devices.len()).filter(|d| self.is_stopped(*d)).collect();
+            let stopped: Vec<usize> = (0..self.devices.len())
+                .filter(|d| self.is_stopped(*d))
+                .collect();
             for d in stopped {
                 if one_in(&mut self.rng, 2) {
                     self.answer_brake(d);
@@ -72,7 +80,10 @@ impl World {
     }
 
     fn is_stopped(&self, d: usize) -> bool {
-        self.devices[d].engine.as_ref().is_some_and(|e| e.open_spaces_list().any(|s| s.stopped().is_some()))
+        self.devices[d]
+            .engine
+            .as_ref()
+            .is_some_and(|e| e.open_spaces_list().any(|s| s.stopped().is_some()))
     }
 
     /// What is not done yet.
@@ -89,7 +100,12 @@ impl World {
             let conn = engine.db().read();
             let dirty = base::dirty_after(conn, n, 0, 1_000).unwrap_or_default();
             for (_, item) in &dirty {
-                out.push(format!("{} has {} to do: {}", device.name, short(item), to_do(conn, n, item, &names)));
+                out.push(format!(
+                    "{} has {} to do: {}",
+                    device.name,
+                    short(item),
+                    to_do(conn, n, item, &names)
+                ));
             }
             let queued = logs::outbox_len(conn, n).unwrap_or(0);
             if queued > 0 {
@@ -126,13 +142,23 @@ impl World {
 
     /// Notes what a device thinks of the items whose ids begin so, where it changed its mind.
     pub(crate) fn follow(&mut self, d: usize, start: &str) {
-        let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else { return };
+        let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else {
+            return;
+        };
         let conn = engine.db().read();
         let names = self.names();
         let page = items::page(conn, n, None, 100_000).unwrap_or_default();
         let mut lines = Vec::new();
-        for id in page.iter().filter_map(|row| row.id).filter(|id| id.to_string().starts_with(start)) {
-            lines.push(format!("  -- {} {}", short(&id), to_do(conn, n, &id, &names)));
+        for id in page
+            .iter()
+            .filter_map(|row| row.id)
+            .filter(|id| id.to_string().starts_with(start))
+        {
+            lines.push(format!(
+                "  -- {} {}",
+                short(&id),
+                to_do(conn, n, &id, &names)
+            ));
         }
         let text = lines.join("\n");
         if !lines.is_empty() && self.devices[d].followed != text {
@@ -160,15 +186,25 @@ impl World {
         }
         let again: Vec<u64> = self.engines().map(|e| e.tally().authored).collect();
         if authored != again {
-            return Err(format!("looking again makes changes: {authored:?}, then {again:?}"));
+            return Err(format!(
+                "looking again makes changes: {authored:?}, then {again:?}"
+            ));
         }
         self.same_documents()?;
         self.same_disks()?;
         self.nothing_left()?;
         let live: Vec<_> = self.devices.iter().map(|d| d.disk.entries()).collect();
-        let trash: Vec<_> = self.devices.iter().map(|d| d.disk.entries_below(".mesh/trash")).collect();
+        let trash: Vec<_> = self
+            .devices
+            .iter()
+            .map(|d| d.disk.entries_below(".mesh/trash"))
+            .collect();
         let lost = self.reference().lost(&live, &trash);
-        if lost.is_empty() { Ok(()) } else { Err(lost.join("\n")) }
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(lost.join("\n"))
+        }
     }
 
     fn engines(&self) -> impl Iterator<Item = &Engine> {
@@ -178,31 +214,54 @@ impl World {
     fn same_documents(&self) -> Result<(), String> {
         let mut first: Option<BTreeMap<_, _>> = None;
         for device in &self.devices {
-            let (Some(engine), Some(n)) = (&device.engine, device.space) else { continue };
+            let (Some(engine), Some(n)) = (&device.engine, device.space) else {
+                continue;
+            };
             let conn = engine.db().read();
-            let differences = tree::check(conn, n).map_err(|e| format!("{}: {e:?}", device.name))?;
+            let differences =
+                tree::check(conn, n).map_err(|e| format!("{}: {e:?}", device.name))?;
             if let Some(one) = differences.first() {
-                return Err(format!("{}: the tree is not what the documents say: {one:?}", device.name));
+                return Err(format!(
+                    "{}: the tree is not what the documents say: {one:?}",
+                    device.name
+                ));
             }
             let set_aside = logs::quarantine(conn, n).map_err(|e| e.to_string())?;
             if let Some((id, reason)) = set_aside.first() {
-                return Err(format!("{}: a change of {id:.6} was set aside: {reason}", device.name));
+                return Err(format!(
+                    "{}: a change of {id:.6} was set aside: {reason}",
+                    device.name
+                ));
             }
             let rows: BTreeMap<_, _> = items::page(conn, n, None, 1_000_000)
                 .map_err(|e| e.to_string())?
                 .into_iter()
-                .map(|row| (row.id, (row.spot, row.doc.heads, row.doc.regs, row.doc.changes)))
+                .map(|row| {
+                    (
+                        row.id,
+                        (row.spot, row.doc.heads, row.doc.regs, row.doc.changes),
+                    )
+                })
                 .collect();
             match &first {
                 None => first = Some(rows),
                 Some(theirs) => {
                     for (id, row) in &rows {
                         if theirs.get(id) != Some(row) {
-                            return Err(format!("the item {id:?} differs: {row:?} on {}, {:?} elsewhere", device.name, theirs.get(id)));
+                            return Err(format!(
+                                "the item {id:?} differs: {row:?} on {}, {:?} elsewhere",
+                                device.name,
+                                theirs.get(id)
+                            ));
                         }
                     }
                     if theirs.len() != rows.len() {
-                        return Err(format!("{} knows {} items, another {}", device.name, rows.len(), theirs.len()));
+                        return Err(format!(
+                            "{} knows {} items, another {}",
+                            device.name,
+                            rows.len(),
+                            theirs.len()
+                        ));
                     }
                 }
             }
@@ -221,14 +280,26 @@ impl World {
             }
             node
         };
-        let trees: Vec<BTreeMap<String, Node>> =
-            self.devices.iter().map(|d| d.disk.snapshot().into_iter().map(|(p, n)| (p, seen(&n))).collect()).collect();
+        let trees: Vec<BTreeMap<String, Node>> = self
+            .devices
+            .iter()
+            .map(|d| {
+                d.disk
+                    .snapshot()
+                    .into_iter()
+                    .map(|(p, n)| (p, seen(&n)))
+                    .collect()
+            })
+            .collect();
         for (device, tree) in self.devices.iter().zip(&trees).skip(1) {
             for path in tree.keys().chain(trees[0].keys()) {
                 let (here, there) = (tree.get(path), trees[0].get(path));
                 if here != there {
                     let times = (here.map(|n| n.mtime), there.map(|n| n.mtime));
-                    return Err(format!("{path} is {here:?} on {}, {there:?} on {}; times {times:?}", device.name, self.devices[0].name));
+                    return Err(format!(
+                        "{path} is {here:?} on {}, {there:?} on {}; times {times:?}",
+                        device.name, self.devices[0].name
+                    ));
                 }
             }
         }
@@ -253,17 +324,40 @@ fn short(id: &ItemId) -> String {
 }
 
 /// What the mesh says of an item, and what base says.
-fn to_do(conn: &Connection, n: i64, item: &ItemId, names: &BTreeMap<ContentHash, String>) -> String {
-    let Ok(Some(row)) = items::get(conn, n, item) else { return "nothing is known of it".to_owned() };
+fn to_do(
+    conn: &Connection,
+    n: i64,
+    item: &ItemId,
+    names: &BTreeMap<ContentHash, String>,
+) -> String {
+    let Ok(Some(row)) = items::get(conn, n, item) else {
+        return "nothing is known of it".to_owned();
+    };
     let hash = |c: Option<&Content>| match c {
-        Some(Content::File { hash, size }) => format!("{size}:{}", names.get(hash).cloned().unwrap_or_default()),
+        Some(Content::File { hash, size }) => {
+            format!("{size}:{}", names.get(hash).cloned().unwrap_or_default())
+        }
         Some(Content::Link { target }) => format!("-> {target}"),
         None => "-".to_owned(),
     };
-    let versions = ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default();
+    let versions = ItemState::from_registers(&row.doc.regs)
+        .map(|s| s.versions)
+        .unwrap_or_default();
     let versions: Vec<String> = versions.iter().map(|(_, c)| hash(Some(c))).collect();
-    let on_disk = |b: base::Base| format!("{} in {} {} racy {}", b.row.name, short(&b.row.parent), hash(b.row.content.as_ref()), b.row.racy);
-    let mut here: Vec<base::Base> = base::get(conn, n, item).ok().flatten().into_iter().collect();
+    let on_disk = |b: base::Base| {
+        format!(
+            "{} in {} {} racy {}",
+            b.row.name,
+            short(&b.row.parent),
+            hash(b.row.content.as_ref()),
+            b.row.racy
+        )
+    };
+    let mut here: Vec<base::Base> = base::get(conn, n, item)
+        .ok()
+        .flatten()
+        .into_iter()
+        .collect();
     here.extend(base::copies(conn, n, item).unwrap_or_default());
     let here: Vec<String> = here.into_iter().map(on_disk).collect();
     let tombs = row.doc.regs.all("d").len();

@@ -18,16 +18,30 @@ fn nothing_is_ever_lost() {
     let (from, to) = range.split_once("..").expect("MESH_SEEDS is a..b");
     let seeds = from.parse().expect("a number")..to.parse().expect("a number");
     let started = std::time::Instant::now();
-    let most = std::env::var("MESH_FAILURES").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+    let most = std::env::var("MESH_FAILURES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(5);
     let sum = run_all(seeds, most);
-    println!("{} seeds in {:.1} s", sum.seeds, started.elapsed().as_secs_f64());
+    println!(
+        "{} seeds in {:.1} s",
+        sum.seeds,
+        started.elapsed().as_secs_f64()
+    );
     for (what, n) in &sum.counts {
         println!("{n:>9} {what}");
     }
     for (seed, failure) in &sum.failed {
-        println!("seed {seed}: {}", failure.chars().take(900).collect::<String>());
+        println!(
+            "seed {seed}: {}",
+            failure.chars().take(900).collect::<String>()
+        );
     }
-    assert!(sum.failed.is_empty(), "{} seeds failed; MESH_SEED=n shows the steps of one", sum.failed.len());
+    assert!(
+        sum.failed.is_empty(),
+        "{} seeds failed; MESH_SEED=n shows the steps of one",
+        sum.failed.len()
+    );
 }
 
 #[test]

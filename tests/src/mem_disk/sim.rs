@@ -79,7 +79,8 @@ impl MemDisk {
             state.at(&super::rel(dir))
         };
         let mut all = BTreeMap::new();
-        let mut todo: Vec<(String, u64)> = start.into_iter().map(|ino| (String::new(), ino)).collect();
+        let mut todo: Vec<(String, u64)> =
+            start.into_iter().map(|ino| (String::new(), ino)).collect();
         while let Some((path, ino)) = todo.pop() {
             for (name, ino) in state.entries(ino).into_iter().flatten() {
                 if user && path.is_empty() && name == PRIVATE {
