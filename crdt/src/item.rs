@@ -382,12 +382,7 @@ pub fn set_meta(regs: &Registers, mode: Option<u32>, mtime: Option<i64>) -> Vec<
 ///
 /// The tombstone stands for those that were seen; the versions which they hid go with them.
 #[must_use]
-pub fn delete(
-    seen: &Seen,
-    act: [u8; 8],
-    content: Option<&Content>,
-    regs: &Registers,
-) -> Vec<Edit> {
+pub fn delete(seen: &Seen, act: [u8; 8], content: Option<&Content>, regs: &Registers) -> Vec<Edit> {
     let tomb = Tombstone {
         act,
         content: content.cloned(),

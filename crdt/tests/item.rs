@@ -11,8 +11,8 @@ mod common;
 use common::{Rng, actor, commit};
 use ownmesh_crdt::doc::{CheckedChange, Edit, ItemDoc};
 use ownmesh_crdt::item::{
-    Content, ItemState, Kind, Place, Seen, Tombstone, create, drop_version, edit_content,
-    rename, resolve, revive, set_meta,
+    Content, ItemState, Kind, Place, Seen, Tombstone, create, drop_version, edit_content, rename,
+    resolve, revive, set_meta,
 };
 use ownmesh_crdt::op::{OpId, Registers, Scalar};
 use ownmesh_crypto::ids::{ContentHash, ItemId};

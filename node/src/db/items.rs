@@ -338,7 +338,9 @@ pub fn children(
 pub fn waiting_for(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<ItemId>, DbError> {
     Ok(listed(
         conn,
-        &format!("SELECT {SPOT} FROM item WHERE space = ?1 AND up = ?2 AND ep IS NULL ORDER BY +id"),
+        &format!(
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND up = ?2 AND ep IS NULL ORDER BY +id"
+        ),
         &[&space, dir.as_bytes()],
     )?
     .into_iter()

@@ -294,7 +294,9 @@ pub fn outbox(
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn outbox_any(conn: &Connection, space: i64) -> Result<bool, DbError> {
-    Ok(conn.prepare_cached("SELECT 1 FROM outbox WHERE space = ?1 LIMIT 1")?.exists([space])?)
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM outbox WHERE space = ?1 LIMIT 1")?
+        .exists([space])?)
 }
 
 /// How many own changes wait for a batch.

@@ -280,7 +280,9 @@ pub fn prepare(disk: &dyn Disk, space: &SpaceId) -> io::Result<()> {
 /// Removes a staged file, known by its inode number; what else a failed step left under its name is
 /// the user's and goes to the trash. What cannot be removed now goes with the next start.
 pub fn discard(disk: &dyn Disk, staged: &str, ino: u64, seconds: u64) {
-    let Ok(path) = private(TMP).join(staged) else { return };
+    let Ok(path) = private(TMP).join(staged) else {
+        return;
+    };
     let done = match disk.meta(&path) {
         Ok(Some(meta)) if meta.ino == ino => disk.remove(&path),
         Ok(Some(_)) => {

@@ -49,7 +49,8 @@ pub(super) struct Sides {
 impl Sides {
     /// Whether an entry is to hold this content.
     pub(super) fn wants(&self, id: &ItemId, hash: &ContentHash) -> bool {
-        let holds = |c: &Option<Content>| matches!(c, Some(Content::File { hash: h, .. }) if h == hash);
+        let holds =
+            |c: &Option<Content>| matches!(c, Some(Content::File { hash: h, .. }) if h == hash);
         self.wanted.iter().any(|w| w.id == *id && holds(&w.content))
     }
 }

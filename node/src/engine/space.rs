@@ -207,13 +207,26 @@ impl Space {
 
     /// Lets go of the staged contents of an item that are not wanted: newer ones came meanwhile, or
     /// the disk shows them already.
-    pub(super) fn discard(&mut self, item: &ItemId, wanted: impl Fn(&ItemId, &ContentHash) -> bool) {
+    pub(super) fn discard(
+        &mut self,
+        item: &ItemId,
+        wanted: impl Fn(&ItemId, &ContentHash) -> bool,
+    ) {
         let first = (*item, ItemId::from_bytes([0; 16]));
         let last = (*item, ItemId::from_bytes([0xff; 16]));
-        let entries: Vec<ItemId> = self.staged_for.range(first..=last).map(|(_, id)| *id).collect();
+        let entries: Vec<ItemId> = self
+            .staged_for
+            .range(first..=last)
+            .map(|(_, id)| *id)
+            .collect();
         for id in entries {
-            if self.ready.get(&id).is_some_and(|r| r.item == *item && !wanted(&id, &r.hash)) {
-                self.unwanted.extend(self.ready.remove(&id).map(|r| (r.staged, r.meta.ino)));
+            if self
+                .ready
+                .get(&id)
+                .is_some_and(|r| r.item == *item && !wanted(&id, &r.hash))
+            {
+                self.unwanted
+                    .extend(self.ready.remove(&id).map(|r| (r.staged, r.meta.ino)));
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }
