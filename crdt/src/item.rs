@@ -414,13 +414,26 @@ pub fn drop_version(version: OpId) -> Vec<Edit> {
 }
 
 /// Ends a conflict: `content` stands for all versions.
+///
+/// A version that stands already is not put anew, the others go: whoever holds it may be replacing it
+/// now, and nobody would have the bytes that a new operation names.
 #[must_use]
 pub fn resolve(regs: &Registers, content: &Content) -> Vec<Edit> {
-    vec![put(
-        CONTENT,
-        Scalar::Bytes(content.encode()),
-        regs.ops(CONTENT),
-    )]
+    let is_it = |c: &Content| c == content;
+    if !readable(regs, CONTENT, Content::decode).any(|(_, c)| is_it(&c)) {
+        return vec![put(
+            CONTENT,
+            Scalar::Bytes(content.encode()),
+            regs.ops(CONTENT),
+        )];
+    }
+    let kept: Vec<OpId> = readable(regs, CONTENT, Content::decode)
+        .filter(|(_, c)| is_it(c))
+        .map(|(id, _)| id)
+        .collect();
+    let mut others = regs.ops(CONTENT);
+    others.retain(|id| !kept.contains(id));
+    vec![delete_ops(CONTENT, others)]
 }
 
 /// Takes back all deletions. `held`: the version that whoever takes them back still has, which stands

@@ -143,7 +143,20 @@ impl Engine {
                     .hint("name the copy's own path to say which one to keep")
                     .about(what));
             }
-            Keep::Both => self.keep_both(n, &id, &state, &secret).map_err(failed)?,
+            Keep::Both => {
+                // A new file needs its bytes here: elsewhere they may be replaced at this moment.
+                for (op, content) in state.conflicts() {
+                    let hash = version_hash(&secret, &content);
+                    let copy = secret.conflict_item(&id, &hash, op.counter, &op.actor);
+                    let held = base::get(self.db.read(), n, &copy).map_err(failed)?;
+                    if held.is_none_or(|b| b.row.content != Some(content)) {
+                        return Err(CommandError::refused("the other version has not arrived here yet")
+                            .hint("try again when it has, or on the device that has it")
+                            .about(what));
+                    }
+                }
+                self.keep_both(n, &id, &state, &secret).map_err(failed)?;
+            }
             Keep::Here | Keep::There => {
                 let Some(content) = (if keep == Keep::Here { here } else { there }) else {
                     return Err(CommandError::not_found("version", what));

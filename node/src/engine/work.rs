@@ -301,7 +301,7 @@ impl Engine {
                 .get(d)
                 .map_or_else(|| d.to_string(), |e| e.name.clone())
         };
-        let (mut left, mut cleaned) = (Vec::new(), false);
+        let mut left = Vec::new();
         let group =
             self.db.write(|tx| {
                 let mut pass = Pass {
@@ -323,10 +323,7 @@ impl Engine {
                     }
                     let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                     match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                        Planned::Clean => {
-                            base::clean(tx, n, &item)?;
-                            cleaned = true;
-                        }
+                        Planned::Clean => base::clean(tx, n, &item)?,
                         Planned::Stepped | Planned::Later => {}
                         Planned::Fetch(wanted) => {
                             if wants.len() + wanted.len() <= room {
@@ -346,8 +343,6 @@ impl Engine {
                 Ok::<_, DbError>(pass.group)
             })?;
         if let Some(space) = self.spaces.get_mut(&n) {
-            // The others were told how much is missing here, and that is less now.
-            space.ack_due |= cleaned;
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {
                     space.queue.push_front(item);
@@ -792,9 +787,15 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
         _ => {}
     }
     if let (Some(changes), Then::Put { wanted, .. }) = (intent.changes, &intent.then) {
-        // The usual case, one file that arrived: nothing happened to it meanwhile.
-        let same = crate::db::items::get(tx, n, &intent.item)?
-            .is_some_and(|i| i.doc.changes == changes && i.spot.conflict == 0);
+        // The usual case, one file that arrived: nothing happened to it meanwhile, nor to what its
+        // place and life depend on.
+        let same = crate::db::items::get(tx, n, &intent.item)?.is_some_and(|i| {
+            i.doc.changes == changes
+                && i.spot.conflict == 0
+                && i.spot.alive
+                && i.spot.ep == Some(wanted.parent)
+                && i.spot.shown.as_deref() == Some(wanted.name.as_str())
+        });
         if same && wanted.copy_of.is_none() {
             base::clean(tx, n, &intent.item)?;
         }
