@@ -110,7 +110,7 @@ impl World {
             Effect::Discard { staged, .. } => {
                 let seconds = self.seconds();
                 staged.iter().for_each(|(name, ino)| {
-                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds)
+                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds);
                 });
                 self.ended_within(d);
             }

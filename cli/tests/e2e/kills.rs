@@ -297,7 +297,7 @@ fn kill_minus_nine_in_every_phase_on_either_side() {
         } else {
             moment(phase, &desktop, &mut dice, &BTreeSet::new());
         }
-        let killed = if round / PHASES.len() % 2 == 0 {
+        let killed = if (round / PHASES.len()).is_multiple_of(2) {
             &mut desktop
         } else {
             &mut laptop
