@@ -14,6 +14,7 @@
 mod adding;
 mod folders;
 mod sources;
+mod troubles;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -432,7 +433,9 @@ impl Runner {
                 Ok(())
             }
             NetEvent::Trouble { trouble, count } => {
-                engine.trouble("network", format!("{trouble:?} ({count} times)"), now);
+                tracing::debug!(?trouble, count, "network");
+                let (about, message) = troubles::say(&trouble, &|d| engine.device_name(d));
+                engine.trouble_with(about, "network", message, now);
                 Ok(())
             }
         }

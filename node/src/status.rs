@@ -95,6 +95,9 @@ pub struct Status {
     pub bucket: Option<BucketStatus>,
     /// The relays the mesh uses.
     pub relays: Vec<RelayStatus>,
+    /// What went wrong in the last hour outside any space.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
     /// Where the API answers, when that is not `HOME/api.sock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
@@ -411,6 +414,7 @@ mod tests {
             spaces: vec![SpaceStatus::default()],
             bucket: None,
             relays: Vec::new(),
+            problems: Vec::new(),
             socket: None,
         };
         let value = serde_json::to_value(&status).unwrap();

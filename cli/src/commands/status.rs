@@ -52,6 +52,9 @@ fn show(context: &Context, ui: Ui, status: &Status) {
             ui.say(&format!("  {line}"));
         }
     }
+    for problem in &status.problems {
+        ui.say(&format!("\n{}", clean(&problem.reason)));
+    }
     if let Some(socket) = &status.socket {
         ui.say(&format!("\nsocket {}", clean(socket)));
     }

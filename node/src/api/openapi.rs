@@ -81,7 +81,7 @@ fn schemas() -> Value {
     json!({
         "Status": object(&[("v", v), ("device", &one("ThisDevice")), ("mesh", &one("MeshInfo")), ("locked", &flag),
             ("peers", &list("Peer")), ("spaces", &list("SpaceStatus")), ("bucket?", &one("BucketStatus")),
-            ("relays", &list("RelayStatus")), ("socket?", &text)]),
+            ("relays", &list("RelayStatus")), ("problems", &list("Problem")), ("socket?", &text)]),
         "ThisDevice": object(&[("id", &text), ("name", &text), ("version", &text)]),
         "MeshInfo": object(&[("id", &text), ("name", &text), ("devices", &count)]),
         "Peer": object(&[("id", &text), ("name", &text), ("connected", &flag), ("route", &route), ("why", &text), ("last_seen?", &time)]),

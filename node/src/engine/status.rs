@@ -20,6 +20,8 @@ use crate::status::{
 pub(super) struct Trouble {
     kind: &'static str,
     message: String,
+    /// The device it is about.
+    about: Option<DeviceId>,
     since: i64,
 }
 
@@ -50,6 +52,7 @@ impl Engine {
             spaces: self.spaces.values().map(|s| self.space_status(s)).collect(),
             bucket: None,
             relays: Vec::new(),
+            problems: self.recent_troubles(now),
             socket: None,
         }
     }
@@ -70,7 +73,7 @@ impl Engine {
         let why = match peer {
             Some(p) if !p.ready => "connected; exchanging the list of devices".to_owned(),
             Some(p) => format!("connected ({})", p.route),
-            None => match self.troubles.get(&device.to_string()) {
+            None => match self.lately(now).find(|t| t.about == Some(*device)) {
                 Some(trouble) => trouble.message.clone(),
                 None => "not found on the local network or at its last addresses".to_owned(),
             },
@@ -355,6 +358,17 @@ impl Engine {
 
     /// Records something a person may have to look at; repeats only move its time.
     pub(crate) fn trouble(&mut self, kind: &'static str, message: String, now: Now) {
+        self.trouble_with(None, kind, message, now);
+    }
+
+    /// The same, about a device.
+    pub(crate) fn trouble_with(
+        &mut self,
+        about: Option<DeviceId>,
+        kind: &'static str,
+        message: String,
+        now: Now,
+    ) {
         tracing::warn!(kind, message, "trouble");
         if self.troubles.len() >= 256 {
             self.troubles.pop_first();
@@ -364,6 +378,7 @@ impl Engine {
             Trouble {
                 kind,
                 message: message.clone(),
+                about,
                 since: now.wall,
             },
         );
@@ -375,13 +390,26 @@ impl Engine {
         }
     }
 
-    /// What went wrong lately outside any space, newest last: kind, message, since (Unix ms).
-    pub fn troubles(&self) -> impl Iterator<Item = (&str, &str, i64)> {
-        self.troubles
-            .values()
-            .map(|t| (t.kind, t.message.as_str(), t.since))
+    fn lately(&self, now: Now) -> impl Iterator<Item = &Trouble> {
+        let recent = move |t: &&Trouble| now.wall.saturating_sub(t.since) < TOLD;
+        self.troubles.values().filter(recent)
+    }
+
+    fn recent_troubles(&self, now: Now) -> Vec<Problem> {
+        let mut found: Vec<&Trouble> = self.lately(now).collect();
+        found.sort_by_key(|t| t.since);
+        let told = |t: &Trouble| Problem {
+            item: None,
+            kind: t.kind.to_owned(),
+            reason: t.message.clone(),
+            since: Some(Time::from_millis(t.since)),
+        };
+        found.into_iter().map(told).collect()
     }
 }
+
+/// How long a trouble is told after it was last seen, ms.
+const TOLD: i64 = 3_600_000;
 
 fn route(route: &str) -> Route {
     match route {
