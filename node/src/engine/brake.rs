@@ -19,6 +19,12 @@ use crate::db::{Connection, DbError, base, items, spaces};
 
 /// Below so many files nobody calls it "most of the folder".
 const FEW: u64 = 10;
+/// One file in so many: fewer deletions are done without waiting for more to come.
+const MANY: u64 = 5;
+/// Many deletions wait until none came for so long, but not longer than the other, ms: most of a
+/// folder is not deleted in one moment, and is to be asked about as a whole.
+const QUIET: u64 = 1_000;
+const QUIET_MAX: u64 = 10_000;
 /// Deletions within this time count as one go, ms.
 const WINDOW: u64 = 600_000;
 /// The document that holds a space's shared answers; no scan makes an item of this id.
@@ -65,6 +71,11 @@ fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
     Ok(out)
 }
 
+/// When deletions that are held back are looked at again.
+pub(super) fn held_until((since, last): (u64, u64)) -> u64 {
+    (last + QUIET).min(since + QUIET_MAX)
+}
+
 impl Engine {
     /// Whether the disk of a space has to wait for an answer. Called before each planning pass.
     pub(super) fn brake(&mut self, now: Now, n: i64) -> Result<bool, DbError> {
@@ -81,7 +92,9 @@ impl Engine {
         let carried: u64 = space.deletions.iter().map(|d| d.1).sum();
         // Only what is new on the list since the last look can change the answer.
         let newest = base::newest_dirty(self.db.read(), n)?;
-        if newest == space.brake_seen {
+        let more = newest != space.brake_seen;
+        let held = space.held.take();
+        if !more && held.is_none() {
             return Ok(false);
         }
         space.brake_seen = newest;
@@ -91,7 +104,17 @@ impl Engine {
         let pending = pending(self.db.read(), n)?;
         let files = base::files(self.db.read(), n)? + carried;
         let total = pending.unconfirmed + if pending.unconfirmed > 0 { carried } else { 0 };
-        if total < FEW || total * 2 <= files {
+        if total < FEW || total * MANY <= files {
+            return Ok(false);
+        }
+        if total * 2 <= files {
+            // It may be the beginning of more: what was deleted before the stop is not brought back by it.
+            let (since, last) = held.unwrap_or((now.mono, now.mono));
+            let last = if more { now.mono } else { last };
+            if now.mono < held_until((since, last)) {
+                space.held = Some((since, last));
+                return Ok(true);
+            }
             return Ok(false);
         }
         let why = format!(

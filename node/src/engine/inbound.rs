@@ -288,7 +288,7 @@ impl Engine {
         })?;
         space.row = row;
         space.again = true;
-        space.ack_due = page.last;
+        space.ack_due |= page.last;
         if !page.last {
             let after: Option<ItemId> = Some(page.upto);
             self.effects.push(Effect::Send {

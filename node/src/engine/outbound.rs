@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// What this device says about a space it takes part in.
-    pub(super) fn hello(&self, n: i64) -> Result<SpaceHello, DbError> {
+    pub(super) fn hello(&mut self, n: i64) -> Result<SpaceHello, DbError> {
         let conn = self.db.read();
         let (mut vector, mut lowest) = (Vector::default(), Vector::default());
         for log in logs::all(conn, n)? {
@@ -169,14 +169,18 @@ impl Engine {
             lowest.raise(log.tag, log.low);
         }
         let (missing_items, missing_bytes) = base::dirty_total(conn, n)?;
-        let space = &self.spaces[&n];
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Err(DbError::Damaged("space"));
+        };
+        let missing_items = missing_items + u64::from(space.row.stopped.is_some());
+        space.told_missing = space.told_missing.max(missing_items);
         Ok(SpaceHello {
             space: space.row.id,
             joined: true,
             mode: space.row.mode,
             vector,
             lowest,
-            missing_items: missing_items + u64::from(space.row.stopped.is_some()),
+            missing_items,
             missing_bytes,
             items: space.row.totals.items.max(0).cast_unsigned(),
         })
@@ -464,6 +468,15 @@ impl Engine {
 
     /// Acknowledges what was applied since the last time, after one flush for all of it.
     pub(super) fn acknowledge(&mut self, now: Now) -> Result<(), DbError> {
+        // What others were told is missing here may be found to be here by a scan, without any step.
+        let db = &self.db;
+        for space in self.spaces.values_mut() {
+            if space.told_missing > 0 && !space.ack_due && !space.is_busy() {
+                let (missing, _) = base::dirty_total(db.read(), space.row.n)?;
+                let missing = missing + u64::from(space.row.stopped.is_some());
+                space.ack_due = missing < space.told_missing;
+            }
+        }
         let due: Vec<i64> = self
             .spaces
             .values()
@@ -483,6 +496,7 @@ impl Engine {
         for n in due {
             if let Some(space) = self.spaces.get_mut(&n) {
                 space.ack_due = false;
+                space.told_missing = 0;
             }
             let hello = self.hello(n)?;
             for device in self

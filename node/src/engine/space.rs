@@ -86,12 +86,16 @@ pub struct Space {
     pub(super) problems: BTreeMap<String, Problem>,
     /// Vector changed since it was last told.
     pub(super) ack_due: bool,
+    /// The most that anybody was told is missing here, since everybody was told.
+    pub(super) told_missing: u64,
     /// Deletions carried out lately: when and how many (`brake`).
     pub(super) deletions: VecDeque<(u64, u64)>,
     /// Number for names of staged files.
     pub(super) staged: u64,
     /// Last number of the list the brake has looked at.
     pub(super) brake_seen: i64,
+    /// Many deletions are waiting for more: since when, and when the last came.
+    pub(super) held: Option<(u64, u64)>,
 }
 
 /// Why a space that is being joined stands still: both sides are being compared.
@@ -127,9 +131,11 @@ impl Space {
             absent: BTreeMap::new(),
             problems: BTreeMap::new(),
             ack_due: false,
+            told_missing: 0,
             deletions: VecDeque::new(),
             staged: 0,
             brake_seen: 0,
+            held: None,
         }
     }
 
@@ -180,6 +186,7 @@ impl Space {
         self.retry_at
             .into_iter()
             .chain(absent)
+            .chain(self.held.map(super::brake::held_until))
             .chain([self.full_at])
             .min()
     }
