@@ -42,7 +42,7 @@ use crate::pair::SponsorEffect;
 /// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
 const QUEUE: usize = 64;
 /// Content streams served to one device at once, and how long it may stall on one.
-const SERVE: (usize, Duration) = (8, Duration::from_secs(60));
+const SERVE: (usize, Duration) = (16, Duration::from_secs(60));
 /// Notices a slow listener may lag behind before it misses some.
 const NOTICES: usize = 1_024;
 

@@ -31,6 +31,16 @@ pub(super) struct Wanted {
     pub(super) mtime: Option<i64>,
 }
 
+impl Wanted {
+    /// Bytes of its content.
+    pub(super) fn bytes(&self) -> u64 {
+        match self.content {
+            Some(Content::File { size, .. }) => size,
+            _ => 0,
+        }
+    }
+}
+
 /// The two sides of one item.
 #[derive(Clone, Debug)]
 pub(super) struct Sides {

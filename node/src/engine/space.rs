@@ -64,6 +64,8 @@ pub struct Space {
     /// Own content announced next must be flushed at its source first.
     pub(super) unsynced: Option<Vec<RelPath>>,
     pub(super) sync_job: Option<Job>,
+    /// Items whose next step is known to be ready: planned before the queue.
+    pub(super) steps: VecDeque<ItemId>,
     /// Items to plan, in order.
     pub(super) queue: VecDeque<ItemId>,
     pub(super) queued: BTreeSet<ItemId>,
@@ -71,6 +73,8 @@ pub struct Space {
     pub(super) cursor: i64,
     /// The list has to be gone through again from the start.
     pub(super) again: bool,
+    /// There is more to plan than one turn took: the next follows at once.
+    pub(super) more: bool,
     /// Content on its way.
     pub(super) fetching: BTreeMap<Job, super::work::Fetch>,
     /// Entries (items or copies) on their way.
@@ -119,10 +123,12 @@ impl Space {
             retry_at: None,
             unsynced: None,
             sync_job: None,
+            steps: VecDeque::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             cursor: 0,
             again: true,
+            more: false,
             fetching: BTreeMap::new(),
             underway: BTreeSet::new(),
             ready: BTreeMap::new(),
@@ -186,6 +192,7 @@ impl Space {
         self.retry_at
             .into_iter()
             .chain(absent)
+            .chain(self.more.then_some(0))
             .chain(self.held.map(super::brake::held_until))
             .chain([self.full_at])
             .min()

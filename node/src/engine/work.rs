@@ -126,6 +126,8 @@ const FETCH: (usize, u64) = (256, 16 << 20);
 const FETCHES: usize = 4;
 /// Staged contents waiting for their turn on the disk.
 const READY: usize = 4_000;
+/// How long after a broken stream the same device is asked again, ms.
+const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
 const ABSENT: u64 = 5_000;
 
@@ -212,6 +214,7 @@ impl Engine {
             let Some(space) = self.spaces.get_mut(&n) else {
                 return Ok(());
             };
+            space.more = false;
             if now.mono >= space.full_at {
                 space.want_scan(None);
                 space.full_at = now.mono + super::space::FULL_EVERY;
@@ -239,30 +242,41 @@ impl Engine {
             return Ok(());
         };
         // Nothing is written before the first full scan: what is there must be known first.
-        if space.busy.is_some() || space.row.stopped.is_some() || !space.scanned {
+        if space.row.stopped.is_some() || !space.scanned {
             return Ok(());
         }
-        self.load_queue(n)?;
+        if space.busy.is_some() {
+            return self.fetch_ahead(n);
+        }
+        let full = self.load_queue(n)?;
         if self.brake(now, n)? {
             return Ok(());
         }
-        self.plan(now, n)
+        self.plan(now, n)?;
+        if let Some(space) = self.spaces.get_mut(&n) {
+            // What is still queued otherwise waits for a fetch that is under way.
+            let rest = if space.queue.is_empty() { space.again || full } else { space.fetching.is_empty() };
+            space.more = space.busy.is_none() && rest;
+        }
+        Ok(())
     }
 
-    /// Reads the next part of the list.
-    fn load_queue(&mut self, n: i64) -> Result<(), DbError> {
+    /// Reads the next part of the list. Returns whether there may be more of it.
+    fn load_queue(&mut self, n: i64) -> Result<bool, DbError> {
         let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
+            return Ok(false);
         };
+        let mut full = false;
         while space.queue.is_empty() {
             let part = base::dirty_after(self.db.read(), n, space.cursor, TURN)?;
             if part.is_empty() {
                 if !std::mem::take(&mut space.again) || space.cursor == 0 {
-                    return Ok(());
+                    return Ok(false);
                 }
                 space.cursor = 0;
                 continue;
             }
+            full = part.len() == TURN;
             space.cursor = part.last().map_or(0, |p| p.0);
             for (_, item) in part {
                 if space.queued.insert(item) {
@@ -270,6 +284,55 @@ impl Engine {
                 }
             }
         }
+        Ok(full)
+    }
+
+    /// While the disk is busy: asks for the contents of what comes next, so that the network does
+    /// not wait for flushes. Items that need no content are put aside for the next pass.
+    fn fetch_ahead(&mut self, n: i64) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
+        let slots = FETCHES.saturating_sub(space.fetching.len());
+        let room = (slots * FETCH.0).min(READY.saturating_sub(space.ready.len()));
+        let mut bytes_left = slots as u64 * FETCH.1;
+        if room < FETCH.0 {
+            return Ok(());
+        }
+        self.load_queue(n)?;
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let registry = &self.registry;
+        let names = |d: &DeviceId| {
+            registry.view().devices.get(d).map_or_else(|| d.to_string(), |e| e.name.clone())
+        };
+        let mut wants = Vec::new();
+        for _ in 0..TURN {
+            if wants.len() >= room || bytes_left == 0 {
+                break;
+            }
+            let Some(item) = space.queue.pop_front() else {
+                break;
+            };
+            let sides = plan::sides(self.db.read(), n, &item, &space.secret, &names)?;
+            let before = wants.len();
+            for next in plan::next(&sides) {
+                if let Next::Make(wanted) | Next::Replace(_, wanted) = next {
+                    let file = matches!(wanted.content, Some(Content::File { .. }));
+                    if file && !space.ready.contains_key(&wanted.id) && !space.underway.contains(&wanted.id) {
+                        bytes_left = bytes_left.saturating_sub(wanted.bytes());
+                        wants.push((item, wanted));
+                    }
+                }
+            }
+            if wants.len() == before {
+                space.steps.push_back(item);
+            } else {
+                space.queued.remove(&item);
+            }
+        }
+        self.start_fetches(n, wants);
         Ok(())
     }
 
@@ -277,17 +340,19 @@ impl Engine {
         let Some(space) = self.spaces.get(&n) else {
             return Ok(());
         };
-        if space.queue.is_empty() {
+        if space.queue.is_empty() && space.steps.is_empty() {
             return Ok(());
         }
         let mut wants: Vec<(ItemId, Wanted)> = Vec::new();
-        let room = FETCHES.saturating_sub(space.fetching.len()) * FETCH.0;
+        let slots = FETCHES.saturating_sub(space.fetching.len());
+        let room = slots * FETCH.0;
+        let mut bytes_left = slots as u64 * FETCH.1;
         let mut queue: Vec<ItemId> = Vec::new();
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
         while queue.len() < TURN {
-            let Some(item) = space.queue.pop_front() else {
+            let Some(item) = space.steps.pop_front().or_else(|| space.queue.pop_front()) else {
                 break;
             };
             space.queued.remove(&item);
@@ -326,7 +391,9 @@ impl Engine {
                         Planned::Clean => base::clean(tx, n, &item)?,
                         Planned::Stepped | Planned::Later => {}
                         Planned::Fetch(wanted) => {
-                            if wants.len() + wanted.len() <= room {
+                            if wants.len() + wanted.len() <= room && bytes_left > 0 {
+                                let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
+                                bytes_left = bytes_left.saturating_sub(bytes);
                                 wants.extend(wanted.into_iter().map(|w| (item, w)));
                             } else {
                                 left.push(item);
@@ -345,7 +412,7 @@ impl Engine {
         if let Some(space) = self.spaces.get_mut(&n) {
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {
-                    space.queue.push_front(item);
+                    space.steps.push_front(item);
                 }
             }
             let staged = std::mem::take(&mut space.unwanted);
@@ -681,13 +748,18 @@ impl Engine {
                         },
                     );
                     if space.queued.insert(item) {
-                        space.queue.push_front(item);
+                        space.steps.push_back(item);
                     }
                 }
                 Err(missed) => {
                     space.underway.remove(&want.id);
                     match missed {
-                        Missed::Absent | Missed::Lost => {
+                        Missed::Lost => {
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + LOST);
+                        }
+                        Missed::Absent => {
                             space
                                 .absent
                                 .insert((fetch.device, want.hash), now.mono + ABSENT);
