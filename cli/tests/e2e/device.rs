@@ -82,6 +82,8 @@ impl Device {
                 .map(str::to_owned),
             );
         }
+        // Nothing outlives a test that is killed.
+        words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
         words.push(program.to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear();

@@ -13,6 +13,9 @@ use crate::lan::Lan;
 /// How long anything may take before a test calls it stuck. Tens of times what a slow machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long nothing at all may go on before two devices count as stuck.
+const STALL: Duration = Duration::from_secs(60);
+
 /// Between two looks at something that cannot be waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -94,29 +97,28 @@ impl World {
     }
 }
 
-/// Waits until both devices are done with everything and their folders are the same.
+/// Waits until both devices are done with everything and their folders are the same. A slow machine has all the time it needs, as long as
+/// something goes on.
 #[track_caller]
 pub(crate) fn settle(a: &Device, b: &Device, what: &str) {
-    let begun = Instant::now();
+    let (mut begun, mut last) = (Instant::now(), Vec::new());
     loop {
-        let rest = PATIENCE
-            .saturating_sub(begun.elapsed())
-            .as_secs()
-            .max(1)
-            .to_string();
-        let waits = [a, b].map(|d| d.mesh(&["wait", "--all", "--timeout", &rest]));
+        let waits = [a, b].map(|d| d.mesh(&["wait", "--all", "--timeout", "15"]));
         let differences = a.tree().differences(&b.tree());
         if differences.is_empty() && waits.iter().all(|w| w.code == 0) {
             return;
         }
+        let now: Vec<_> = waits.iter().map(|w| w.stdout.clone()).collect();
+        if now != last {
+            (begun, last) = (Instant::now(), now);
+        }
         assert!(
-            begun.elapsed() < PATIENCE,
-            "{what}: not settled after {PATIENCE:?}\nwaits: {:?}\ndifferences: {differences:#?}\n{}: {:#}\n{}: {:#}",
-            waits.map(|w| w.stdout),
+            begun.elapsed() < STALL,
+            "{what}: nothing goes on for {STALL:?}, but it is not settled\nwaits: {last:#?}\ndifferences: {differences:#?}\n{}: {:#}\n{}: {:#}",
             a.name,
-            a.space(),
+            a.json(&["status"]),
             b.name,
-            b.space(),
+            b.json(&["status"]),
         );
     }
 }
