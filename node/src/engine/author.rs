@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place, Seen};
+use ownmesh_crdt::op::OpId;
 use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
 
 use super::docs::Docs;
@@ -111,17 +112,11 @@ impl Author<'_> {
         if let Some(other) = base::at(tx, space, &b.row.parent, &b.row.name)?
             && other.row.id != b.row.id
         {
-            // The row of something that is no longer there; its own finding follows.
-            base::remove(tx, space, &other.row.id)?;
-            base::mark_dirty(
-                tx,
-                space,
-                &other.row.copy_of.map_or(other.row.id, |c| c.0),
-                0,
-            )?;
-            if !base::has_children(tx, space, &other.row.id)? {
-                self.delete(&other)?;
-            }
+            // The row of something that is no longer there: it moved or is gone, as a finding of its
+            // own will say. Until then it stands under a name that nothing has.
+            let mut away = other;
+            away.row.name = format!(".mesh-{}", away.row.id);
+            base::put(tx, space, &away)?;
         }
         base::put(tx, space, b)?;
         let Some(spot) = items::place(tx, space, &b.row.id)? else {
@@ -292,7 +287,11 @@ impl Author<'_> {
         };
         let old = b.row.content.take();
         let known = state.ops_of(&content);
-        if known.is_empty() {
+        // Bytes that stand in the mesh already: if they came by a step that a crash cut short, there is
+        // nothing to say. But who put one side of a conflict over the other has decided.
+        let shown = |op: &OpId| state.versions.iter().any(|(v, _)| v == op) && !known.contains(op);
+        if known.is_empty() || b.row.seen.c.iter().any(shown) {
+            b.row.seen.c.extend(&known);
             let mode = (meta.mode != b.row.mode && b.row.kind == Kind::File).then_some(meta.mode);
             let edits = item::edit_content(
                 &b.row.seen,

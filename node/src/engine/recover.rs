@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use ownmesh_crdt::item::Kind;
 use ownmesh_crypto::ItemId;
 
 use super::Engine;
@@ -97,6 +98,21 @@ fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), 
         };
         if !moved {
             forget_subtree(tx, n, &row.id)?;
+        }
+    }
+    if let Some(mut b) = base::get(tx, n, &row.id)?
+        && let Some(path) = base::path(tx, n, &row.id)?
+    {
+        // What stands there now may be the new content already, put there by the step and not by the
+        // user: it supersedes nothing.
+        let ours = disk
+            .meta(&path)
+            .ok()
+            .flatten()
+            .is_some_and(|m| m.ino == row.ino);
+        if ours || b.row.kind == Kind::Symlink {
+            b.row.seen.c.clear();
+            base::put(tx, n, &b)?;
         }
     }
     base::mark_dirty(tx, n, &row.item, 0)?;

@@ -255,7 +255,11 @@ impl Engine {
         self.plan(now, n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
             // What is still queued otherwise waits for a fetch that is under way.
-            let rest = if space.queue.is_empty() { space.again || full } else { space.fetching.is_empty() };
+            let rest = if space.queue.is_empty() {
+                space.again || full
+            } else {
+                space.fetching.is_empty()
+            };
             space.more = space.busy.is_none() && rest;
         }
         Ok(())
@@ -305,7 +309,11 @@ impl Engine {
         };
         let registry = &self.registry;
         let names = |d: &DeviceId| {
-            registry.view().devices.get(d).map_or_else(|| d.to_string(), |e| e.name.clone())
+            registry
+                .view()
+                .devices
+                .get(d)
+                .map_or_else(|| d.to_string(), |e| e.name.clone())
         };
         let mut wants = Vec::new();
         for _ in 0..TURN {
@@ -320,7 +328,10 @@ impl Engine {
             for next in plan::next(&sides) {
                 if let Next::Make(wanted) | Next::Replace(_, wanted) = next {
                     let file = matches!(wanted.content, Some(Content::File { .. }));
-                    if file && !space.ready.contains_key(&wanted.id) && !space.underway.contains(&wanted.id) {
+                    if file
+                        && !space.ready.contains_key(&wanted.id)
+                        && !space.underway.contains(&wanted.id)
+                    {
                         bytes_left = bytes_left.saturating_sub(wanted.bytes());
                         wants.push((item, wanted));
                     }
