@@ -30,11 +30,24 @@ const WALL: i64 = 1_700_000_000_000;
 /// Something that is going to happen.
 pub(crate) enum Act {
     /// Bytes arrive.
-    Deliver { to: usize, from: usize, session: u64, bytes: Vec<u8> },
+    Deliver {
+        to: usize,
+        from: usize,
+        session: u64,
+        bytes: Vec<u8>,
+    },
     /// A side of a link sees that it stands.
-    Up { at: usize, other: usize, session: u64 },
+    Up {
+        at: usize,
+        other: usize,
+        session: u64,
+    },
     /// A side of a link sees that it is gone.
-    Down { at: usize, other: usize, session: u64 },
+    Down {
+        at: usize,
+        other: usize,
+        session: u64,
+    },
     /// Two devices try to connect.
     Connect(Pair),
     /// An effect is performed.
@@ -85,7 +98,14 @@ impl Weather {
     /// Nothing goes wrong.
     #[must_use]
     pub fn calm() -> Self {
-        Self { weights: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0], message: 5, content: 10, failing: 0, slips: 0, pause: 10 }
+        Self {
+            weights: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            message: 5,
+            content: 10,
+            failing: 0,
+            slips: 0,
+            pause: 10,
+        }
     }
 }
 
@@ -121,8 +141,10 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, names: &[&str], known: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let keys: Vec<Arc<DeviceKeys>> =
-            names.iter().map(|_| Arc::new(DeviceKeys::from_seed(&DeviceSeed::random(&mut rng)))).collect();
+        let keys: Vec<Arc<DeviceKeys>> = names
+            .iter()
+            .map(|_| Arc::new(DeviceKeys::from_seed(&DeviceSeed::random(&mut rng))))
+            .collect();
         let mesh = MeshSecret::random(&mut rng);
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
@@ -131,13 +153,28 @@ impl World {
         let genesis = registry::genesis(&root, salt, "mesh", at).expect("a genesis");
         let id = genesis.mesh_id();
         let by = By::Root(&root);
-        let first = registry::device(by, &id, names[0], "test", &keys[0].card(), JoinPath::First, at).expect("a device");
-        let may = registry::delegation(by, &id, keys[0].device_id(), true, at).expect("a delegation");
-        let mut early: Vec<Vec<u8>> = [genesis, may, first].iter().map(|s| s.bytes().to_vec()).collect();
+        let first = registry::device(
+            by,
+            &id,
+            names[0],
+            "test",
+            &keys[0].card(),
+            JoinPath::First,
+            at,
+        )
+        .expect("a device");
+        let may =
+            registry::delegation(by, &id, keys[0].device_id(), true, at).expect("a delegation");
+        let mut early: Vec<Vec<u8>> = [genesis, may, first]
+            .iter()
+            .map(|s| s.bytes().to_vec())
+            .collect();
         let mut late = Vec::new();
         for (n, name) in names.iter().enumerate().skip(1) {
             let by = By::Device(&keys[0]);
-            let bytes = registry::device(by, &id, name, "test", &keys[n].card(), JoinPath::Ticket, at).expect("a device");
+            let bytes =
+                registry::device(by, &id, name, "test", &keys[n].card(), JoinPath::Ticket, at)
+                    .expect("a device");
             if n < known { &mut early } else { &mut late }.push(bytes.bytes().to_vec());
         }
         let mut devices = Vec::new();
@@ -148,7 +185,13 @@ impl World {
                 statements.extend(late.clone());
             }
             let device = keys[n].device_id();
-            db.found(&NewMesh { mesh_secret: mesh.clone(), statements, device, device_name: (*name).to_owned() }).expect("a home");
+            db.found(&NewMesh {
+                mesh_secret: mesh.clone(),
+                statements,
+                device,
+                device_name: (*name).to_owned(),
+            })
+            .expect("a home");
             devices.push(Device::new(name, Arc::clone(&keys[n]), db));
         }
         let mut links = BTreeMap::new();
@@ -197,7 +240,10 @@ impl World {
     }
 
     pub(crate) fn moment(&self) -> Now {
-        Now { mono: self.now, wall: self.wall + i64::try_from(self.now).unwrap_or(0) }
+        Now {
+            mono: self.now,
+            wall: self.wall + i64::try_from(self.now).unwrap_or(0),
+        }
     }
 
     /// Unix seconds.
@@ -221,7 +267,11 @@ impl World {
 
     /// A delay up to `most`, mostly short.
     pub(crate) fn delay(&mut self, most: usize) -> u64 {
-        let most = if one_in(&mut self.rng, 4) { most } else { most / 8 };
+        let most = if one_in(&mut self.rng, 4) {
+            most
+        } else {
+            most / 8
+        };
         below(&mut self.rng, most + 1) as u64
     }
 
@@ -236,7 +286,8 @@ impl World {
         let now = self.moment();
         let rng = &mut self.rng;
         if let Err(error) = self.devices[d].start(rng, now) {
-            self.failure.get_or_insert(format!("{} does not start: {error}", self.devices[d].name));
+            self.failure
+                .get_or_insert(format!("{} does not start: {error}", self.devices[d].name));
             return;
         }
         self.note(d, "starts");
@@ -255,14 +306,22 @@ impl World {
         let id = self.mesh.space_id(SPACE);
         let now = self.moment();
         let device = &mut self.devices[d];
-        let Some(engine) = device.engine.as_mut().filter(|_| device.space.is_none()) else { return };
+        let Some(engine) = device.engine.as_mut().filter(|_| device.space.is_none()) else {
+            return;
+        };
         disk::prepare(&device.disk, &id).expect("a folder");
         let fs = device.disk.fs_id().expect("a folder");
-        if let Err(error) = engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, false) {
-            self.failure.get_or_insert(format!("the space could not be added: {error:?}"));
+        if let Err(error) =
+            engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, false)
+        {
+            self.failure
+                .get_or_insert(format!("the space could not be added: {error:?}"));
             return;
         }
-        device.space = engine.open_spaces_list().map(ownmesh_node::engine::Space::number).next();
+        device.space = engine
+            .open_spaces_list()
+            .map(ownmesh_node::engine::Space::number)
+            .next();
         self.note(d, "adds the space");
         self.perform_effects(d);
         self.give(d, Event::Tick);
@@ -273,7 +332,8 @@ impl World {
         let late = std::mem::take(&mut self.late);
         self.end(0, End::Kill);
         if let Some(db) = &mut self.devices[0].db {
-            db.write_durable(|tx| late.iter().try_for_each(|s| marks::put_statement(tx, s))).expect("a statement is kept");
+            db.write_durable(|tx| late.iter().try_for_each(|s| marks::put_statement(tx, s)))
+                .expect("a statement is kept");
         }
         self.start(0);
     }
@@ -285,9 +345,20 @@ impl World {
         if !self.devices[d].end(how, rng) {
             return;
         }
-        self.note(d, if how == End::Kill { "is killed" } else { "loses power" });
+        self.note(
+            d,
+            if how == End::Kill {
+                "is killed"
+            } else {
+                "loses power"
+            },
+        );
         let mut r = self.reference();
-        r.count(if how == End::Kill { "kills" } else { "power losses" });
+        r.count(if how == End::Kill {
+            "kills"
+        } else {
+            "power losses"
+        });
         if how == End::Power {
             let after = self.devices[d].disk.entries();
             let what = format!("{} {} lost power", r.now, self.devices[d].name);
@@ -307,9 +378,13 @@ impl World {
 
     /// Breaks a connection; `back`: the network itself is still there.
     pub fn cut(&mut self, p: Pair, back: bool) {
-        let Some(link) = self.links.get_mut(&p) else { return };
+        let Some(link) = self.links.get_mut(&p) else {
+            return;
+        };
         link.up &= back;
-        let Some(session) = link.session.take() else { return };
+        let Some(session) = link.session.take() else {
+            return;
+        };
         for (at, other) in [(p.0, p.1), (p.1, p.0)] {
             let delay = self.delay(2_000);
             self.later(delay, Act::Down { at, other, session });
@@ -329,12 +404,25 @@ impl World {
         let both = self.devices[p.0].engine.is_some() && self.devices[p.1].engine.is_some();
         self.sessions += 1;
         let (session, now) = (self.sessions, self.now);
-        let Some(link) = self.links.get_mut(&p).filter(|l| l.up && l.session.is_none() && both) else { return };
+        let Some(link) = self
+            .links
+            .get_mut(&p)
+            .filter(|l| l.up && l.session.is_none() && both)
+        else {
+            return;
+        };
         link.session = Some(session);
         let seen = link.seen;
         for (at, other) in [(p.0, p.1), (p.1, p.0)] {
             if let Some(old) = seen[side(at, other)] {
-                self.later(0, Act::Down { at, other, session: old });
+                self.later(
+                    0,
+                    Act::Down {
+                        at,
+                        other,
+                        session: old,
+                    },
+                );
             }
             let delay = self.delay(50);
             self.later(delay, Act::Up { at, other, session });
@@ -349,7 +437,10 @@ impl World {
     /// The moment of the next thing to happen.
     fn next_at(&self) -> Option<u64> {
         let queued = self.queue.keys().next().map(|k| k.0);
-        queued.into_iter().chain(self.deadlines().map(|d| d.0)).min()
+        queued
+            .into_iter()
+            .chain(self.deadlines().map(|d| d.0))
+            .min()
     }
 
     fn deadlines(&self) -> impl Iterator<Item = (u64, usize)> {
@@ -379,12 +470,15 @@ impl World {
             self.devices[d].ticked = at;
             self.ticks += 1;
             if self.ticks > 3_000 {
-                self.failure.get_or_insert(format!("{} only ticks", self.devices[d].name));
+                self.failure
+                    .get_or_insert(format!("{} only ticks", self.devices[d].name));
             }
             self.give(d, Event::Tick);
             return;
         }
-        let Some((key, act)) = self.queue.pop_first() else { return };
+        let Some((key, act)) = self.queue.pop_first() else {
+            return;
+        };
         self.now = self.now.max(key.0);
         self.ticks = 0;
         self.set_clocks();
@@ -393,7 +487,12 @@ impl World {
 
     fn act(&mut self, act: Act) {
         match act {
-            Act::Deliver { to, from, session, bytes } => {
+            Act::Deliver {
+                to,
+                from,
+                session,
+                bytes,
+            } => {
                 let link = &self.links[&pair(to, from)];
                 if link.session == Some(session) && link.seen[side(to, from)] == Some(session) {
                     let device = self.devices[from].id();
@@ -402,7 +501,9 @@ impl World {
                 }
             }
             Act::Up { at, other, session } => {
-                if self.links[&pair(at, other)].session != Some(session) || self.devices[at].engine.is_none() {
+                if self.links[&pair(at, other)].session != Some(session)
+                    || self.devices[at].engine.is_none()
+                {
                     return;
                 }
                 if let Some(link) = self.links.get_mut(&pair(at, other)) {
@@ -410,10 +511,20 @@ impl World {
                 }
                 self.note(at, &format!("is connected to {}", self.devices[other].name));
                 let device = self.devices[other].id();
-                self.give(at, Event::PeerUp { device, instance: self.devices[other].life, route: "test", address: None });
+                self.give(
+                    at,
+                    Event::PeerUp {
+                        device,
+                        instance: self.devices[other].life,
+                        route: "test",
+                        address: None,
+                    },
+                );
             }
             Act::Down { at, other, session } => {
-                let Some(link) = self.links.get_mut(&pair(at, other)) else { return };
+                let Some(link) = self.links.get_mut(&pair(at, other)) else {
+                    return;
+                };
                 let seen = &mut link.seen[side(at, other)];
                 if *seen == Some(session) {
                     *seen = None;
@@ -448,9 +559,14 @@ impl World {
     /// Hands an event to an engine and performs what it says.
     pub(crate) fn give(&mut self, d: usize, event: Event) {
         let now = self.moment();
-        let Some(engine) = &mut self.devices[d].engine else { return };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
         if let Err(error) = engine.handle(now, event) {
-            self.failure.get_or_insert(format!("{}: the engine failed: {error:?}", self.devices[d].name));
+            self.failure.get_or_insert(format!(
+                "{}: the engine failed: {error:?}",
+                self.devices[d].name
+            ));
             return;
         }
         if let Some(item) = &self.follow {
@@ -460,7 +576,9 @@ impl World {
     }
 
     pub(crate) fn perform_effects(&mut self, d: usize) {
-        let Some(engine) = &mut self.devices[d].engine else { return };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
         for effect in engine.effects() {
             if let Some((left, how)) = &mut self.devices[d].doom_effects {
                 if *left == 0 {
@@ -488,21 +606,38 @@ impl World {
     pub(crate) fn watch(&mut self) {
         let seen = std::mem::take(&mut self.reference().disturbed);
         for (d, dir) in seen {
-            let Some(space) = self.devices[d].space.filter(|_| self.devices[d].engine.is_some()) else { continue };
+            let Some(space) = self.devices[d]
+                .space
+                .filter(|_| self.devices[d].engine.is_some())
+            else {
+                continue;
+            };
             if one_in(&mut self.rng, 12) {
                 continue;
             }
             let dirs = disk::RelPath::parse(&dir).into_iter().collect();
             let (life, delay) = (self.devices[d].life, 1 + self.delay(400));
-            self.later(delay, Act::Give { d, life, event: Event::Disturbed { space, dirs } });
+            self.later(
+                delay,
+                Act::Give {
+                    d,
+                    life,
+                    event: Event::Disturbed { space, dirs },
+                },
+            );
         }
     }
 
     pub(crate) fn send(&mut self, from: usize, to: &DeviceId, message: &Message) {
-        let Some(to) = self.device_number(to) else { return };
+        let Some(to) = self.device_number(to) else {
+            return;
+        };
         let link = &self.links[&pair(from, to)];
-        let Some(session) = link.seen[side(from, to)].filter(|s| link.session == Some(*s)) else { return };
-        let at = (self.now + self.delay(self.weather.message)).max(self.links[&pair(from, to)].last[side(to, from)]);
+        let Some(session) = link.seen[side(from, to)].filter(|s| link.session == Some(*s)) else {
+            return;
+        };
+        let at = (self.now + self.delay(self.weather.message))
+            .max(self.links[&pair(from, to)].last[side(to, from)]);
         if let Some(link) = self.links.get_mut(&pair(from, to)) {
             link.last[side(to, from)] = at;
         }
@@ -510,7 +645,15 @@ impl World {
         if matches!(message, Message::Page { .. }) {
             self.reference().count("pages of state");
         }
-        self.later(at - self.now, Act::Deliver { to, from, session, bytes });
+        self.later(
+            at - self.now,
+            Act::Deliver {
+                to,
+                from,
+                session,
+                bytes,
+            },
+        );
     }
 
     // --- a random life ---------------------------------------------------------------------
@@ -541,7 +684,8 @@ impl World {
             6 => self.back_up(d),
             7 => self.answer(d),
             8 => {
-                let by = i64::try_from(below(&mut self.rng, 200_000_000)).unwrap_or(0) - 100_000_000;
+                let by =
+                    i64::try_from(below(&mut self.rng, 200_000_000)).unwrap_or(0) - 100_000_000;
                 self.wall += by;
                 self.reference().count("clock jumps");
                 self.set_clocks();
@@ -564,11 +708,17 @@ impl World {
 
     /// The process will end in the middle of something.
     fn doom(&mut self, d: usize) {
-        let how = if one_in(&mut self.rng, 2) { End::Kill } else { End::Power };
+        let how = if one_in(&mut self.rng, 2) {
+            End::Kill
+        } else {
+            End::Power
+        };
         let after = below(&mut self.rng, 12) as u64;
         let effects = one_in(&mut self.rng, 3);
         let device = &mut self.devices[d];
-        let Some(engine) = device.engine.as_mut() else { return };
+        let Some(engine) = device.engine.as_mut() else {
+            return;
+        };
         engine.record().expect("a database in memory is read");
         if effects {
             device.doom_effects = Some((after, how));
@@ -582,11 +732,16 @@ impl World {
 
     fn back_up(&mut self, d: usize) {
         let device = &mut self.devices[d];
-        let Some(engine) = device.engine.take() else { return };
+        let Some(engine) = device.engine.take() else {
+            return;
+        };
         // A copy of a database in use is one of its commits.
         let mut db = engine.into_db();
         let image = db.image().expect("an image");
-        device.backup = Some(Backup { db: image, disk: device.disk.fork() });
+        device.backup = Some(Backup {
+            db: image,
+            disk: device.disk.fork(),
+        });
         device.db = Some(db);
         device.engine = None;
         self.note(d, "is stopped and backed up");
@@ -617,10 +772,19 @@ impl World {
         if folder_too {
             device.disk.restore(&backup.disk);
         }
-        device.space = ownmesh_node::db::spaces::all(db.read()).ok().and_then(|s| s.first().map(|s| s.n));
+        device.space = ownmesh_node::db::spaces::all(db.read())
+            .ok()
+            .and_then(|s| s.first().map(|s| s.n));
         device.db = Some(db);
         let after = device.disk.entries();
-        self.note(d, if folder_too { "gets its backup back, folder too" } else { "gets its database back" });
+        self.note(
+            d,
+            if folder_too {
+                "gets its backup back, folder too"
+            } else {
+                "gets its database back"
+            },
+        );
         let mut r = self.reference();
         r.count("restored backups");
         if folder_too {
@@ -637,12 +801,18 @@ impl World {
     /// Whether a folder's backup would take away bytes that stand nowhere else. They may be announced
     /// already: then the mesh waits for them, and no rule can say for how long.
     fn holds_alone(&self, d: usize) -> bool {
-        let Some(backup) = &self.devices[d].backup else { return false };
+        let Some(backup) = &self.devices[d].backup else {
+            return false;
+        };
         let mut elsewhere: Vec<Entry> = backup.disk.entries().into_values().collect();
         for (_, other) in self.devices.iter().enumerate().filter(|(n, _)| *n != d) {
             elsewhere.extend(other.disk.entries().into_values());
         }
-        self.devices[d].disk.entries().values().any(|e| !elsewhere.contains(e))
+        self.devices[d]
+            .disk
+            .entries()
+            .values()
+            .any(|e| !elsewhere.contains(e))
     }
 
     /// The user settles a conflict, or answers the brake.
@@ -651,7 +821,9 @@ impl World {
         let now = self.moment();
         let name = self.devices[d].name.clone();
         let choice = below(&mut self.rng, 3);
-        let Some(engine) = &mut self.devices[d].engine else { return };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
         if engine.open_spaces_list().any(|s| s.stopped().is_some()) {
             self.answer_brake(d);
             return;
@@ -660,10 +832,15 @@ impl World {
         let Some(one) = conflicts.first() else { return };
         let keep = [Keep::Here, Keep::There, Keep::Both][choice];
         let versions = self.versions_of(d, &one.item);
-        let Some(engine) = &mut self.devices[d].engine else { return };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
         let done = engine.resolve(&one.item, keep, now);
         let mut r = self.reference();
-        r.note(&name, &format!("resolves {} keeping {keep:?}: {done:?}", one.path));
+        r.note(
+            &name,
+            &format!("resolves {} keeping {keep:?}: {done:?}", one.path),
+        );
         r.count("conflicts resolved");
         if keep != Keep::Both && done.is_ok() {
             let what = format!("{} {name} resolved {}", r.now, one.path);
@@ -671,7 +848,9 @@ impl World {
                 .known()
                 .filter(|e| match e {
                     Entry::File(bytes) => versions.contains(&secret.content_hash(bytes)),
-                    Entry::Link(target) => versions.contains(&secret.content_hash(target.as_bytes())),
+                    Entry::Link(target) => {
+                        versions.contains(&secret.content_hash(target.as_bytes()))
+                    }
                     _ => false,
                 })
                 .cloned()
@@ -685,11 +864,28 @@ impl World {
     /// Answers the question of a stopped device.
     pub fn answer_brake(&mut self, d: usize) {
         let go_on = one_in(&mut self.rng, 2);
-        let Some(engine) = &mut self.devices[d].engine else { return };
-        let done = if go_on { engine.go_on(SPACE) } else { engine.revert(SPACE) };
+        let Some(engine) = &mut self.devices[d].engine else {
+            return;
+        };
+        let done = if go_on {
+            engine.go_on(SPACE)
+        } else {
+            engine.revert(SPACE)
+        };
         if done.is_ok() {
-            self.note(d, if go_on { "says: go on" } else { "says: bring it back" });
-            self.reference().count(if go_on { "brake: go on" } else { "brake: bring back" });
+            self.note(
+                d,
+                if go_on {
+                    "says: go on"
+                } else {
+                    "says: bring it back"
+                },
+            );
+            self.reference().count(if go_on {
+                "brake: go on"
+            } else {
+                "brake: bring back"
+            });
         }
         self.perform_effects(d);
         self.give(d, Event::Tick);
