@@ -26,45 +26,49 @@ pub struct Base {
     pub asked_mtime: i64,
 }
 
+/// Read by number, see `items`.
+const ROW: &str = "id, main, main_counter, main_actor, parent, name, kind, content, seen, mode, mtime, \
+     asked_mode, asked_mtime, size, ctime, ino, dev, racy";
+
 fn base(row: &Row<'_>) -> Result<Base, DbError> {
-    let main: Option<Vec<u8>> = row.get("main")?;
-    let content: Option<Vec<u8>> = row.get("content")?;
-    let seen: Vec<u8> = row.get("seen")?;
+    let main: Option<Vec<u8>> = row.get(1)?;
+    let content: Option<Vec<u8>> = row.get(7)?;
+    let seen: Vec<u8> = row.get(8)?;
     let copy_of = match main {
         Some(main) => Some((
             id::<ItemId>(&main, "item id")?,
             OpId {
-                counter: row.get::<_, i64>("main_counter")?.cast_unsigned(),
-                actor: id(&row.get::<_, Vec<u8>>("main_actor")?, "incarnation")?,
+                counter: row.get::<_, i64>(2)?.cast_unsigned(),
+                actor: id(&row.get::<_, Vec<u8>>(3)?, "incarnation")?,
             },
         )),
         None => None,
     };
-    let mtime = row.get("mtime")?;
+    let mtime = row.get(10)?;
     Ok(Base {
         row: BaseRow {
-            id: id(&row.get::<_, Vec<u8>>("id")?, "item id")?,
+            id: id(&row.get::<_, Vec<u8>>(0)?, "item id")?,
             copy_of,
-            parent: id(&row.get::<_, Vec<u8>>("parent")?, "item id")?,
-            name: row.get("name")?,
-            kind: column_kind(row.get("kind")?)?,
+            parent: id(&row.get::<_, Vec<u8>>(4)?, "item id")?,
+            name: row.get(5)?,
+            kind: column_kind(row.get(6)?)?,
             content: content
                 .map(|c| Content::decode(&c).ok_or(DbError::Damaged("content column")))
                 .transpose()?,
             seen: minicbor::decode::<Seen>(&seen).map_err(|_| DbError::Damaged("seen column"))?,
-            mode: row.get("mode")?,
+            mode: row.get(9)?,
             mtime,
             stat: Stat {
-                size: row.get::<_, i64>("size")?.cast_unsigned(),
+                size: row.get::<_, i64>(13)?.cast_unsigned(),
                 mtime_ns: mtime,
-                ctime_ns: row.get("ctime")?,
-                ino: row.get::<_, i64>("ino")?.cast_unsigned(),
-                dev: row.get::<_, i64>("dev")?.cast_unsigned(),
+                ctime_ns: row.get(14)?,
+                ino: row.get::<_, i64>(15)?.cast_unsigned(),
+                dev: row.get::<_, i64>(16)?.cast_unsigned(),
             },
-            racy: row.get("racy")?,
+            racy: row.get(17)?,
         },
-        asked_mode: row.get("asked_mode")?,
-        asked_mtime: row.get("asked_mtime")?,
+        asked_mode: row.get(11)?,
+        asked_mtime: row.get(12)?,
     })
 }
 
@@ -85,7 +89,7 @@ fn rows(conn: &Connection, sql: &str, args: &[&dyn rusqlite::ToSql]) -> Result<V
 pub fn get(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<Base>, DbError> {
     Ok(rows(
         conn,
-        "SELECT * FROM base WHERE space = ?1 AND id = ?2",
+        &format!("SELECT {ROW} FROM base WHERE space = ?1 AND id = ?2"),
         &[&space, item.as_bytes()],
     )?
     .pop())
@@ -103,7 +107,7 @@ pub fn at(
 ) -> Result<Option<Base>, DbError> {
     Ok(rows(
         conn,
-        "SELECT * FROM base WHERE space = ?1 AND parent = ?2 AND name = ?3",
+        &format!("SELECT {ROW} FROM base WHERE space = ?1 AND parent = ?2 AND name = ?3"),
         &[&space, dir.as_bytes(), &name],
     )?
     .pop())
@@ -116,7 +120,7 @@ pub fn at(
 pub fn copies(conn: &Connection, space: i64, main: &ItemId) -> Result<Vec<Base>, DbError> {
     rows(
         conn,
-        "SELECT * FROM base WHERE space = ?1 AND main = ?2 ORDER BY +id",
+        &format!("SELECT {ROW} FROM base WHERE space = ?1 AND main = ?2 ORDER BY +id"),
         &[&space, main.as_bytes()],
     )
 }
@@ -133,7 +137,7 @@ pub fn holding(
 ) -> Result<Vec<Base>, DbError> {
     rows(
         conn,
-        "SELECT * FROM base WHERE space = ?1 AND hash = ?2 LIMIT ?3",
+        &format!("SELECT {ROW} FROM base WHERE space = ?1 AND hash = ?2 LIMIT ?3"),
         &[
             &space,
             hash.as_bytes(),
@@ -260,7 +264,7 @@ impl BaseReader for Reader<'_> {
     fn children(&self, dir: &ItemId) -> Result<Vec<BaseRow>, BaseError> {
         Ok(rows(
             self.conn,
-            "SELECT * FROM base WHERE space = ?1 AND parent = ?2",
+            &format!("SELECT {ROW} FROM base WHERE space = ?1 AND parent = ?2"),
             &[&self.space, dir.as_bytes()],
         )
         .map_err(BaseError::new)?
@@ -272,7 +276,7 @@ impl BaseReader for Reader<'_> {
     fn by_inode(&self, dev: u64, ino: u64) -> Result<Option<BaseRow>, BaseError> {
         Ok(rows(
             self.conn,
-            "SELECT * FROM base WHERE space = ?1 AND ino = ?2 AND dev = ?3 LIMIT 1",
+            &format!("SELECT {ROW} FROM base WHERE space = ?1 AND ino = ?2 AND dev = ?3 LIMIT 1"),
             &[&self.space, &ino.cast_signed(), &dev.cast_signed()],
         )
         .map_err(BaseError::new)?
@@ -405,6 +409,20 @@ pub fn mark_dirty(conn: &Connection, space: i64, item: &ItemId, bytes: u64) -> R
     Ok(())
 }
 
+/// [`mark_dirty`] with a new number: those who read on from a number see it once more.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn mark_dirty_anew(
+    conn: &Connection,
+    space: i64,
+    item: &ItemId,
+    bytes: u64,
+) -> Result<(), DbError> {
+    clean(conn, space, item)?;
+    mark_dirty(conn, space, item, bytes)
+}
+
 /// Takes an item off the list.
 ///
 /// # Errors
@@ -481,8 +499,9 @@ fn ids(
     Ok(out)
 }
 
-const DEAD: &str = "FROM dirty d JOIN item i ON i.space = d.space AND i.id = d.item AND i.alive = 0
-     JOIN base b ON b.space = d.space AND b.id = d.item WHERE d.space = ?1";
+const DEAD: &str =
+    "FROM dirty d CROSS JOIN item i ON i.space = d.space AND i.id = d.item AND i.alive = 0
+     CROSS JOIN base b ON b.space = d.space AND b.id = d.item WHERE d.space = ?1";
 
 /// Items that stand on the disk and are dead in the mesh.
 ///
@@ -496,14 +515,14 @@ pub fn dirty_dead(conn: &Connection, space: i64) -> Result<Vec<ItemId>, DbError>
     )
 }
 
-/// Whether there is one.
+/// Whether there is one with a number above `after`.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn any_dead_dirty(conn: &Connection, space: i64) -> Result<bool, DbError> {
+pub fn any_dead_dirty(conn: &Connection, space: i64, after: i64) -> Result<bool, DbError> {
     Ok(conn
-        .prepare_cached(&format!("SELECT 1 {DEAD} LIMIT 1"))?
-        .exists([space])?)
+        .prepare_cached(&format!("SELECT 1 {DEAD} AND d.n > ?2 LIMIT 1"))?
+        .exists([space, after])?)
 }
 
 /// The newest number on the list; 0 if it is empty.
@@ -512,8 +531,9 @@ pub fn any_dead_dirty(conn: &Connection, space: i64) -> Result<bool, DbError> {
 /// Fails if the database cannot be read.
 pub fn newest_dirty(conn: &Connection, space: i64) -> Result<i64, DbError> {
     let n: Option<i64> = conn
-        .prepare_cached("SELECT max(n) FROM dirty WHERE space = ?1")?
-        .query_row([space], |row| row.get(0))?;
+        .prepare_cached("SELECT n FROM dirty WHERE space = ?1 ORDER BY n DESC LIMIT 1")?
+        .query_row([space], |row| row.get(0))
+        .optional()?;
     Ok(n.unwrap_or(0))
 }
 

@@ -51,11 +51,14 @@ pub struct ItemRow {
     pub doc: ItemDoc,
 }
 
+/// Columns are read by number: looking their names up took a tenth of the time of a first sync.
 const SPOT: &str = "k, id, up, name, kind, ep, alive, kids, shown, since_counter, since_actor, size, conflict, deleted";
+const FULL: &str = "k, id, up, name, kind, ep, alive, kids, shown, since_counter, since_actor, size, conflict, deleted, \
+     heads, actors, regs, changes, body";
 
 fn opt_id<T: for<'a> TryFrom<&'a [u8]>>(
     row: &Row<'_>,
-    column: &str,
+    column: usize,
     what: &'static str,
 ) -> Result<Option<T>, DbError> {
     row.get::<_, Option<Vec<u8>>>(column)?
@@ -87,30 +90,30 @@ pub fn column_kind(column: i64) -> Result<Kind, DbError> {
 }
 
 fn spot(row: &Row<'_>) -> Result<(i64, ItemId, Spot), DbError> {
-    let up = opt_id::<ItemId>(row, "up", "item id")?;
-    let name: Option<String> = row.get("name")?;
-    let counter: Option<i64> = row.get("since_counter")?;
-    let actor = opt_id::<Incarnation>(row, "since_actor", "incarnation")?;
+    let up = opt_id::<ItemId>(row, 2, "item id")?;
+    let name: Option<String> = row.get(3)?;
+    let counter: Option<i64> = row.get(9)?;
+    let actor = opt_id::<Incarnation>(row, 10, "incarnation")?;
     Ok((
-        row.get("k")?,
-        id(&row.get::<_, Vec<u8>>("id")?, "item id")?,
+        row.get(0)?,
+        id(&row.get::<_, Vec<u8>>(1)?, "item id")?,
         Spot {
             up: up.zip(name),
             kind: row
                 .get::<_, Option<i64>>("kind")?
                 .map(column_kind)
                 .transpose()?,
-            ep: opt_id(row, "ep", "item id")?,
-            alive: row.get("alive")?,
-            kids: row.get("kids")?,
-            shown: row.get("shown")?,
+            ep: opt_id(row, 5, "item id")?,
+            alive: row.get(6)?,
+            kids: row.get(7)?,
+            shown: row.get(8)?,
             since: counter.zip(actor).map(|(c, actor)| OpId {
                 counter: c.cast_unsigned(),
                 actor,
             }),
-            size: row.get::<_, i64>("size")?.cast_unsigned(),
-            conflict: row.get("conflict")?,
-            deleted: row.get("deleted")?,
+            size: row.get::<_, i64>(11)?.cast_unsigned(),
+            conflict: row.get(12)?,
+            deleted: row.get(13)?,
         },
     ))
 }
@@ -161,7 +164,9 @@ fn actors_column(doc: &ItemDoc) -> Vec<u8> {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn get(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<ItemRow>, DbError> {
-    let mut query = conn.prepare_cached("SELECT * FROM item WHERE space = ?1 AND id = ?2")?;
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {FULL} FROM item WHERE space = ?1 AND id = ?2"
+    ))?;
     let mut rows = query.query(params![space, item.as_bytes()])?;
     rows.next()?.map(full).transpose()
 }
@@ -174,23 +179,23 @@ fn full(row: &Row<'_>) -> Result<ItemRow, DbError> {
         spot,
         doc: ItemDoc {
             heads: heads(
-                row.get_ref("heads")?
+                row.get_ref(14)?
                     .as_blob()
                     .map_err(|_| DbError::Damaged("heads column"))?,
             )?,
             actors: actors(
-                row.get_ref("actors")?
+                row.get_ref(15)?
                     .as_blob()
                     .map_err(|_| DbError::Damaged("actors column"))?,
             )?,
             regs: Registers::decode(
-                row.get_ref("regs")?
+                row.get_ref(16)?
                     .as_blob()
                     .map_err(|_| DbError::Damaged("registers column"))?,
             )
             .map_err(|_| DbError::Damaged("registers column"))?,
-            changes: row.get("changes")?,
-            body: row.get("body")?,
+            changes: row.get(17)?,
+            body: row.get(18)?,
         },
     })
 }
@@ -386,8 +391,9 @@ pub fn page(
     after: Option<&ItemId>,
     limit: usize,
 ) -> Result<Vec<ItemRow>, DbError> {
-    let mut query = conn
-        .prepare_cached("SELECT * FROM item WHERE space = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {FULL} FROM item WHERE space = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+    ))?;
     let from: &[u8] = after.map_or(&[], |a| a.as_bytes());
     let mut rows = query.query(params![
         space,

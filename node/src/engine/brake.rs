@@ -97,8 +97,9 @@ impl Engine {
         if !more && held.is_none() {
             return Ok(false);
         }
-        space.brake_seen = newest;
-        if !base::any_dead_dirty(self.db.read(), n)? {
+        let seen = std::mem::replace(&mut space.brake_seen, newest);
+        let after = if held.is_some() { 0 } else { seen };
+        if !base::any_dead_dirty(self.db.read(), n, after)? {
             return Ok(false);
         }
         let pending = pending(self.db.read(), n)?;

@@ -205,7 +205,7 @@ impl Tree<'_> {
             spot.shown = None;
         }
         items::put_spot(self.tx, self.space, id, &spot)?;
-        base::mark_dirty(self.tx, self.space, id, spot.size)?;
+        base::mark_dirty_anew(self.tx, self.space, id, spot.size)?;
         let sign = if alive { 1 } else { -1 };
         self.totals.items += sign;
         if spot.kind == Some(Kind::File) {
