@@ -341,7 +341,16 @@ impl World {
             if self.ended_within(d) {
                 return;
             }
-            self.note(d, &format!("fetches {} from {}: {}", short(&want.id), self.devices[s].name, done.as_ref().map_or_else(|e| format!("{e:?}"), |_| "here".into())));
+            self.note(
+                d,
+                &format!(
+                    "fetches {} from {}: {}",
+                    short(&want.id),
+                    self.devices[s].name,
+                    done.as_ref()
+                        .map_or_else(|e| format!("{e:?}"), |_| "here".into())
+                ),
+            );
             self.reference().count(if done.is_ok() {
                 "contents fetched"
             } else {

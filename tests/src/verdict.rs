@@ -77,7 +77,11 @@ impl World {
             }
         }
         for d in 0..self.devices.len() {
-            let spaces: Vec<String> = self.devices[d].engine.iter().flat_map(|e| e.open_spaces_list().map(|s| format!("{s:?}"))).collect();
+            let spaces: Vec<String> = self.devices[d]
+                .engine
+                .iter()
+                .flat_map(|e| e.open_spaces_list().map(|s| format!("{s:?}")))
+                .collect();
             self.note(d, &spaces.join("; "));
         }
         Err(format!("it does not come to rest: {}", busy.join("; ")))
