@@ -83,7 +83,7 @@ impl Reference {
             out
         };
         let (was, is) = (tally(before), tally(after));
-        for entry in was.keys().filter(|e| !is.contains_key(*e)) {
+        for (entry, _) in was.iter().filter(|(e, n)| is.get(*e).is_none_or(|now| now < *n)) {
             if let Some(version) = self.versions.get_mut(entry) {
                 version.gone.get_or_insert_with(|| what.to_owned());
             }

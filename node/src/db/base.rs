@@ -210,6 +210,12 @@ pub fn put(conn: &Connection, space: i64, b: &Base) -> Result<(), DbError> {
     Ok(())
 }
 
+/// The name of a row whose entry is not where it was: nothing on the disk has it.
+#[must_use]
+pub fn nowhere(item: &ItemId) -> String {
+    format!(".mesh-{item}")
+}
+
 /// Removes a row.
 ///
 /// # Errors

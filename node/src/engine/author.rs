@@ -115,7 +115,7 @@ impl Author<'_> {
             // The row of something that is no longer there: it moved or is gone, as a finding of its
             // own will say. Until then it stands under a name that nothing has.
             let mut away = other;
-            away.row.name = format!(".mesh-{}", away.row.id);
+            away.row.name = base::nowhere(&away.row.id);
             base::put(tx, space, &away)?;
         }
         base::put(tx, space, b)?;
@@ -465,6 +465,12 @@ impl Author<'_> {
             &b.row.copy_of.map_or(*id, |c| c.0),
             0,
         )?;
+        if let Some((main, _)) = b.row.copy_of
+            && self.get(&main)?.is_some_and(|m| m.row.content == b.row.content)
+        {
+            // Its bytes still stand under the item's own name: who deleted one of two did not mean both.
+            return Ok(());
+        }
         forget_content(
             self.docs.tx,
             self.docs.space,

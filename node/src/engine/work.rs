@@ -568,6 +568,7 @@ impl Engine {
         };
         let (mut done, mut rescan, mut retry) = (0_u64, Vec::new(), false);
         let mut removed = 0_u64;
+        let mut displaced = false;
         let mut problems = Vec::new();
         self.db.write(|tx| {
             // Rows of moved entries first make room for one another.
@@ -585,7 +586,7 @@ impl Engine {
                     Ok(meta) => {
                         done += 1;
                         removed += u64::from(matches!(intent.then, Then::Removed { .. }));
-                        settle(tx, n, intent, meta.as_ref())?;
+                        displaced |= settle(tx, n, intent, meta.as_ref())?;
                     }
                     Err(refused) => {
                         let path = step_path(&intent.step);
@@ -633,6 +634,9 @@ impl Engine {
         }
         for (path, reason) in problems {
             space.problem(&path, "disk", reason, now.wall);
+        }
+        if displaced {
+            space.want_scan(None);
         }
         if !rescan.is_empty() {
             rescan.sort();
@@ -823,9 +827,10 @@ fn step_path(step: &Step) -> &RelPath {
     }
 }
 
-/// Base follows one step.
-fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Result<(), DbError> {
+/// Base follows one step. Returns whether something else had been standing there.
+fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Result<bool, DbError> {
     let stat = meta.map(Meta::stat);
+    let mut displaced = false;
     match (&intent.then, meta, stat) {
         (
             Then::Put {
@@ -839,7 +844,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
             if let Some(Content::File { hash, .. }) = &wanted.content {
                 base::put_chunks(tx, n, hash, chunks)?;
             }
-            make_room(tx, n, wanted)?;
+            displaced = make_room(tx, n, wanted)?;
             base::put(tx, n, &row(wanted, meta, stat))?;
             forget_content(tx, n, old.as_ref(), wanted.content.as_ref(), &wanted.id)?;
         }
@@ -852,7 +857,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 b.row.stat = stat;
                 b.row.mtime = meta.mtime_ns;
             }
-            make_room(tx, n, wanted)?;
+            displaced = make_room(tx, n, wanted)?;
             base::put(tx, n, &b)?;
         }
         (Then::Meta { row, wanted }, Some(meta), Some(stat)) => {
@@ -883,17 +888,20 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
             base::clean(tx, n, &intent.item)?;
         }
     }
-    Ok(())
+    Ok(displaced)
 }
 
 /// What base still has under the name of an entry that stands there now was moved or deleted by the
-/// user in the moment before: it is made again where the mesh has it.
-fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<(), DbError> {
+/// user in the moment before. A scan finds out which: its row waits under a name that nothing has.
+/// Returns whether there was one.
+fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<bool, DbError> {
     match base::at(tx, n, &wanted.parent, &wanted.name)? {
-        Some(other) if other.row.id != wanted.id => {
-            super::recover::forget_subtree(tx, n, &other.row.id)
+        Some(mut other) if other.row.id != wanted.id => {
+            other.row.name = base::nowhere(&other.row.id);
+            base::put(tx, n, &other)?;
+            Ok(true)
         }
-        _ => Ok(()),
+        _ => Ok(false),
     }
 }
 
