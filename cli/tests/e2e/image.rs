@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::lan::held;
 
 /// Bytes of the image.
-const SIZE: u64 = 96 << 20;
+const SIZE: u64 = 192 << 20;
 /// Copies taken until two of them are equal: the kernel may be writing.
 const TRIES: usize = 20;
 

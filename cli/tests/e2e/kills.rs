@@ -261,7 +261,7 @@ pub(crate) fn moment(phase: Phase, desktop: &Device, dice: &mut Dice, before: &B
         Phase::FirstScan | Phase::Batches => true,
         Phase::Fetch => !desktop.staged().is_empty(),
         Phase::Placing => {
-            begun.elapsed() > Duration::from_millis(60) && !desktop.staged().is_empty()
+            begun.elapsed() > Duration::from_millis(30) && !desktop.staged().is_empty()
         }
         Phase::Deletes => before.iter().any(|n| !root.join(n).exists()),
         Phase::Rename => !before.first().is_some_and(|n| root.join(n).exists()),
@@ -271,7 +271,7 @@ pub(crate) fn moment(phase: Phase, desktop: &Device, dice: &mut Dice, before: &B
     }
     std::thread::sleep(Duration::from_millis(dice.below(match phase {
         Phase::FirstScan | Phase::Batches => 250,
-        Phase::Fetch | Phase::Placing => 80,
+        Phase::Fetch | Phase::Placing => 50,
         Phase::Deletes | Phase::Rename => 15,
     })));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use crate::device::Device;
 use crate::image::Image;
@@ -38,10 +39,11 @@ fn power_losses(sending: bool, seed: u64) {
     laptop.let_in(&mut desktop);
     let (mut user, mut dice) = (User::new(seed), Dice::new(seed));
     let root = laptop.at("");
-    user.fill(&root, 300);
+    user.fill(&root, 600);
     laptop.add();
     desktop.add();
     settle(&laptop, &desktop, "the first sync");
+    let mut forgotten = 0;
     for round in 0..rounds {
         // Both sides get their phases in turn; the drawn moment makes up for the few rounds.
         let phase = PHASES[(round * 5 + 2) % PHASES.len()];
@@ -52,16 +54,29 @@ fn power_losses(sending: bool, seed: u64) {
             .into_iter()
             .map(str::to_owned)
             .collect();
-        user.act(phase, &root, 60);
+        user.act(phase, &root, 300);
         if sending && round % 2 == 0 {
             // The work is safe on its disk before the power goes: it must arrive.
             sync(&laptop);
         }
-        moment(phase, &desktop, &mut dice, &before);
+        if sending && round % 2 == 1 {
+            // In the middle of reading, flushing and announcing what the user has just done.
+            std::thread::sleep(Duration::from_millis(dice.below(60)));
+        } else {
+            moment(phase, &desktop, &mut dice, &before);
+        }
         let fragile = if sending { &mut laptop } else { &mut desktop };
         fragile.kill();
+        let shown = fragile.tree();
+        let canary = fragile.seen(&fragile.root).join(format!("canary-{round}"));
+        fs::write(&canary, "not synced").unwrap();
         disk.lose_power();
+        assert!(
+            fs::read(&canary).map_or(true, |c| c.is_empty()),
+            "{what}: this disk does not forget"
+        );
         let left = fragile.tree();
+        forgotten += usize::from(shown != left);
         fragile.up();
         settle(&laptop, &desktop, &what);
         if sending && round % 2 == 1 {
@@ -70,8 +85,8 @@ fn power_losses(sending: bool, seed: u64) {
         user.check(&laptop, &what);
         user.check(&desktop, &what);
     }
+    let side = if sending { "sending" } else { "receiving" };
     eprintln!(
-        "{rounds} power losses on the {} side",
-        if sending { "sending" } else { "receiving" }
+        "{rounds} power losses on the {side} side; {forgotten} took something from the folder"
     );
 }
