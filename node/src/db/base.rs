@@ -216,6 +216,18 @@ pub fn nowhere(item: &ItemId) -> String {
     format!(".mesh-{item}")
 }
 
+/// Has the next scan read again every file that a queued own change is about.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn doubt_outbox(conn: &Connection, space: i64) -> Result<(), DbError> {
+    conn.prepare_cached(
+        "UPDATE base SET racy = 1 WHERE space = ?1 AND id IN (SELECT item FROM outbox WHERE space = ?1)",
+    )?
+    .execute([space])?;
+    Ok(())
+}
+
 /// Removes a row.
 ///
 /// # Errors

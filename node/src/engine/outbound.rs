@@ -303,6 +303,7 @@ impl Engine {
         let id = space.row.id;
         if self.listeners(&id).is_empty()
             || space.sync_job.is_some()
+            || !space.scanned
             || !logs::outbox_any(self.db.read(), n)?
         {
             return Ok(());

@@ -10,7 +10,7 @@ use super::work::{Intent, Ready};
 use super::{Effect, Engine, Event, Job, Notice, Now};
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::spaces::{self, SpaceRow};
-use crate::db::{DbError, logs};
+use crate::db::{DbError, base, logs};
 use crate::disk::RelPath;
 use crate::disk::scan::{Found, Guard, ScanError, ScanReport, Scope};
 
@@ -269,8 +269,16 @@ impl Engine {
                 space: row.n,
                 path: row.path.clone(),
             });
-            self.spaces
-                .insert(row.n, Space::new(row, name, secret, now));
+            let n = row.n;
+            let mut space = Space::new(row, name, secret, now);
+            if logs::outbox_len(self.db.read(), n)? > 0 {
+                // Changes of an earlier process that nobody heard of: a loss of power may have taken
+                // the bytes they name, without a trace in times and sizes. They are read once more
+                // and flushed before the changes are announced.
+                self.db.write(|tx| base::doubt_outbox(tx, n))?;
+                space.unsynced = Some(Vec::new());
+            }
+            self.spaces.insert(n, space);
         }
         Ok(())
     }

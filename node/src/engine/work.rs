@@ -612,15 +612,18 @@ impl Engine {
         })?;
         for (intent, outcome) in group.iter().zip(&outcomes) {
             let id = intent.step.id();
-            space.underway.remove(id);
+            // A content that came meanwhile waits for its own step.
+            if matches!(intent.then, Then::Put { .. }) {
+                space.underway.remove(id);
+                space.staged_for.remove(&(intent.item, *id));
+                if let Some(ready) = space.ready.remove(id)
+                    && outcome.done.is_err()
+                {
+                    space.unwanted.push((ready.staged, ready.meta.ino));
+                }
+            }
             if outcome.done.is_err() {
                 space.staged += 1;
-            }
-            space.staged_for.remove(&(intent.item, *id));
-            if let Some(ready) = space.ready.remove(id)
-                && outcome.done.is_err()
-            {
-                space.unwanted.push((ready.staged, ready.meta.ino));
             }
             if outcome.done.is_ok() {
                 space.problems.remove(step_path(&intent.step).as_str());
@@ -751,8 +754,9 @@ impl Engine {
         for ((want, item), result) in fetch.wants.into_iter().zip(results) {
             match result.done {
                 Ok((meta, chunks)) => {
-                    space.staged_for.insert((item, want.id));
-                    space.ready.insert(
+                    let id = want.id;
+                    space.staged_for.insert((item, id));
+                    let before = space.ready.insert(
                         want.id,
                         Ready {
                             item,
@@ -762,6 +766,9 @@ impl Engine {
                             chunks,
                         },
                     );
+                    if let Some(before) = before.filter(|b| b.staged != space.ready[&id].staged) {
+                        space.unwanted.push((before.staged, before.meta.ino));
+                    }
                     if space.queued.insert(item) {
                         space.steps.push_back(item);
                     }

@@ -337,6 +337,10 @@ impl State {
                     }
                     _ => *old = Arc::clone(new),
                 }
+                if !old.is_empty() {
+                    // New bytes under old times cannot be told from old ones without reading all.
+                    (durable.mtime, durable.ctime) = (live.mtime, live.ctime);
+                }
             }
         }
         let reached = reachable(&self.durable);
