@@ -321,3 +321,45 @@ fn kill_minus_nine_in_every_phase_on_either_side() {
     );
     assert!(seen > 500, "the watcher only saw {seen} files");
 }
+
+/// What a killed device had placed and not yet written down is its own doing: if it is deleted elsewhere meanwhile, it does not come back.
+#[test]
+fn what_was_deleted_while_its_receiver_was_dead_stays_deleted() {
+    let world = World::loopback();
+    let (laptop, mut desktop) = world.joined(|laptop| laptop.write("keep", "keep"));
+    let (mut user, mut dice, root) = (User::new(9), Dice::new(9), laptop.at(""));
+    for round in 0..6 {
+        let phase = [Phase::Fetch, Phase::Placing][round % 2];
+        if round % 2 == 0 {
+            user.fill(&root, 600);
+        } else {
+            let count = user.files.len();
+            user.edit(&root, count);
+        }
+        moment(phase, &desktop, &mut dice, &BTreeSet::new());
+        desktop.kill();
+        if round % 2 == 1 {
+            fs::remove_dir_all(root.join(format!("dir-{}", user.dirs))).unwrap();
+            user.files.clear();
+            laptop.scan();
+        }
+        desktop.up();
+        if round % 2 == 1 {
+            // Most of the folder was deleted: that is asked about, and answered.
+            let begun = Instant::now();
+            while desktop.tree().files() > 1 && begun.elapsed() < Duration::from_secs(20) {
+                desktop.mesh(&["continue", "docs"]);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            settle(&laptop, &desktop, "deleted while the receiver was dead");
+            let left = laptop.tree();
+            let left: Vec<_> = left
+                .names()
+                .into_iter()
+                .filter(|n| laptop.at(n).is_file())
+                .take(5)
+                .collect();
+            assert_eq!(left, ["keep"], "round {round}: deleted files came back");
+        }
+    }
+}

@@ -225,3 +225,30 @@ fn swapping_two_names_and_a_circle_of_three() {
         );
     }
 }
+
+#[test]
+fn files_are_deleted_and_their_directory_renamed_at_once() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        (0..600).for_each(|i| laptop.write(&format!("dir-0/{}/{i}", i % 10), format!("{i}")));
+    });
+    for turn in 0..6_u64 {
+        for index in turn * 50..turn * 50 + 50 {
+            let gone = format!("dir-{turn}/{}/{index}", index % 10);
+            fs::remove_file(laptop.at(&gone)).unwrap();
+        }
+        // At other moments of the scan that the deletes have begun.
+        std::thread::sleep(std::time::Duration::from_millis(turn * 15));
+        let (from, to) = (format!("dir-{turn}"), format!("dir-{}", turn + 1));
+        fs::rename(laptop.at(&from), laptop.at(&to)).unwrap();
+        if turn % 2 == 1 {
+            calm(&laptop, &desktop);
+            let left = usize::try_from(600 - (turn + 1) * 50).unwrap();
+            assert_eq!(
+                desktop.tree().files(),
+                left,
+                "turn {turn}: deleted files came back"
+            );
+        }
+    }
+}
