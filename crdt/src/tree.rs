@@ -20,22 +20,50 @@ pub struct Claim {
 /// Settles who keeps `name` among the live items that claim it in one directory.
 ///
 /// The claim with the lowest operation id (then item id) keeps the name; every other item is
-/// shown under [`suffixed`]. Both stay: a name collision never hides or loses a file.
-pub fn settle(name: &str, claims: &[Claim]) -> Vec<(ItemId, String)> {
+/// shown under [`suffixed`]. Both stay: a name collision never hides or loses a file. `taken` says
+/// whether a live item of the directory claims a name: what somebody called so himself keeps it, and
+/// the suffix becomes longer.
+pub fn settle(
+    name: &str,
+    claims: &[Claim],
+    taken: &dyn Fn(&str) -> bool,
+) -> Vec<(ItemId, String)> {
     let mut order: Vec<&Claim> = claims.iter().collect();
     order.sort_by_key(|c| (c.since, c.id));
-    order
-        .iter()
-        .enumerate()
-        .map(|(n, c)| {
-            let shown = if n == 0 {
-                name.to_owned()
-            } else {
-                suffixed(name, &c.id)
-            };
-            (c.id, shown)
-        })
-        .collect()
+    let mut out = Vec::with_capacity(order.len());
+    for (n, claim) in order.into_iter().enumerate() {
+        let shown = if n == 0 {
+            name.to_owned()
+        } else {
+            let mut names = TAGS.iter().map(|len| tagged(name, &claim.id, *len));
+            let free = names.find(|name| !taken(name));
+            free.unwrap_or_else(|| tagged(name, &claim.id, 32))
+        };
+        out.push((claim.id, shown));
+    }
+    out
+}
+
+/// Digits of an item's id in a suffix: more where fewer are taken.
+const TAGS: [usize; 4] = [8, 16, 24, 32];
+
+/// The name that was suffixed, if this may be a suffixed one: whoever takes or frees the one decides
+/// about the other. Names that had to be cut are not recognised.
+pub fn unsuffixed(name: &str) -> Option<String> {
+    let close = name.rfind(')')?;
+    let open = name[..close].rfind(" (")?;
+    let tag = &name[open + 2..close];
+    let is_tag = TAGS.contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_hexdigit());
+    let original = format!("{}{}", &name[..open], &name[close + 1..]);
+    let at = cut(&original);
+    (is_tag && at == open && !original.is_empty()).then_some(original)
+}
+
+/// The name of the item that a conflict copy of this name would belong to.
+pub fn conflicted(name: &str) -> Option<String> {
+    let open = name.rfind(" (conflict ")?;
+    let close = open + name[open..].rfind(')')?;
+    Some(format!("{}{}", &name[..open], &name[close + 1..]))
 }
 
 /// The item of a move cycle whose move is dropped: the one with the lowest operation id.
@@ -46,7 +74,11 @@ pub fn cycle_breaker(cycle: &[Claim]) -> Option<ItemId> {
 
 /// `report.txt` -> `report (1a2b3c4d).txt`, with the first eight hex digits of the item's id.
 pub fn suffixed(name: &str, id: &ItemId) -> String {
-    let tag: String = id.to_string().chars().take(8).collect();
+    tagged(name, id, 8)
+}
+
+fn tagged(name: &str, id: &ItemId, len: usize) -> String {
+    let tag: String = id.to_string().chars().take(len).collect();
     insert_before_extension(name, &format!(" ({tag})"))
 }
 
@@ -69,13 +101,17 @@ pub fn conflict_name(name: &str, device: &str, content: &[u8; ContentHash::LEN])
 /// Longest file name most filesystems hold, in bytes (NAME_MAX of Linux).
 const NAME_MAX: usize = 255;
 
-fn insert_before_extension(name: &str, tag: &str) -> String {
+/// Where the extension of a name begins.
+fn cut(name: &str) -> usize {
     // A leading dot starts a hidden file, not an extension; an extension of over 16 bytes is none.
-    let cut = match name.rfind('.') {
+    match name.rfind('.') {
         Some(at) if at > 0 && name.len() - at <= 17 => at,
         _ => name.len(),
-    };
-    let (stem, extension) = name.split_at(cut);
+    }
+}
+
+fn insert_before_extension(name: &str, tag: &str) -> String {
+    let (stem, extension) = name.split_at(cut(name));
     let room = NAME_MAX.saturating_sub(tag.len() + extension.len());
     let mut end = stem.len().min(room);
     while !stem.is_char_boundary(end) {
@@ -102,11 +138,30 @@ mod tests {
     #[test]
     fn the_earliest_claim_keeps_the_name_in_any_order() {
         let (a, b, c) = (claim(1, 9), claim(2, 3), claim(3, 9));
-        let first = settle("x.txt", &[a, b, c]);
-        assert_eq!(first, settle("x.txt", &[c, b, a]));
+        let free = |_: &str| false;
+        let first = settle("x.txt", &[a, b, c], &free);
+        assert_eq!(first, settle("x.txt", &[c, b, a], &free));
         assert_eq!(first[0], (b.id, "x.txt".to_owned()));
         assert_eq!(first[1], (a.id, "x (01010101).txt".to_owned()));
         assert_eq!(first[2], (c.id, "x (03030303).txt".to_owned()));
+    }
+
+    #[test]
+    fn a_suffix_gives_way_to_who_is_really_called_so() {
+        let (a, b) = (claim(1, 1), claim(2, 2));
+        let taken = |name: &str| name == "x (02020202).txt";
+        let shown = settle("x.txt", &[a, b], &taken);
+        assert_eq!(shown[1].1, "x (0202020202020202).txt");
+        for name in ["x (02020202).txt", "x (0202020202020202).txt"] {
+            assert_eq!(unsuffixed(name).as_deref(), Some("x.txt"));
+        }
+        assert_eq!(unsuffixed("x (0202020).txt"), None);
+        assert_eq!(unsuffixed("dir (02020202)").as_deref(), Some("dir"));
+        assert_eq!(unsuffixed(" (02020202)"), None);
+        assert_eq!(
+            conflicted("x (conflict desk (2) abababab).txt").as_deref(),
+            Some("x.txt")
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place, Seen};
 use ownmesh_crdt::op::OpId;
+use ownmesh_crdt::tree::unsuffixed;
 use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
 
 use super::docs::Docs;
@@ -221,7 +222,12 @@ impl Author<'_> {
         racy: bool,
     ) -> Result<Option<ItemId>, DbError> {
         let (tx, space) = (self.docs.tx, self.docs.space);
-        let there = items::claims(tx, space, &place.parent, &place.name)?
+        // Under its own name, or under one that a collision made.
+        let mut claims = items::claims(tx, space, &place.parent, &place.name)?;
+        if let Some(original) = unsuffixed(&place.name) {
+            claims.extend(items::claims(tx, space, &place.parent, &original)?);
+        }
+        let there = claims
             .into_iter()
             .find(|(_, s)| s.kind == Some(kind) && s.shown.as_deref() == Some(place.name.as_str()));
         let Some((id, _)) = there else {

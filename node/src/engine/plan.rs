@@ -7,7 +7,7 @@
 
 use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
 use ownmesh_crdt::op::OpId;
-use ownmesh_crdt::tree::conflict_name;
+use ownmesh_crdt::tree::{conflict_name, suffixed};
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceSecret};
 
 use super::author::version_hash;
@@ -137,11 +137,17 @@ pub(super) fn sides(
             Some(device) => device_name(&device),
             None => String::from("unknown"),
         };
+        let mut name = conflict_name(&shown, &device, hash.as_bytes());
+        // Somebody may have called a file of his own so.
+        let claims = items::claims(tx, space, &parent, &name)?;
+        if claims.iter().any(|(_, s)| s.shown.as_ref() == Some(&name)) {
+            name = suffixed(&name, &copy);
+        }
         out.wanted.push(Wanted {
             id: copy,
             copy_of: Some((*id, op)),
             parent,
-            name: conflict_name(&shown, &device, hash.as_bytes()),
+            name,
             kind: state.kind,
             seen: Seen {
                 c: state.ops_of(&content),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::item::{ItemState, Kind};
-use ownmesh_crdt::tree::{Claim, cycle_breaker, settle};
+use ownmesh_crdt::tree::{Claim, conflicted, cycle_breaker, settle, unsuffixed};
 use ownmesh_crypto::ItemId;
 
 use crate::db::items::{self, ItemRow, Spot};
@@ -219,9 +219,33 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Gives the live items that claim one name in one directory their names on disk.
+    /// Gives the live items that claim one name in one directory their names on disk, and those
+    /// whose derived names may be that name.
     fn settle(&mut self, dir: &ItemId, name: &str) -> Result<(), DbError> {
+        self.settle_one(dir, name)?;
+        if let Some(original) = unsuffixed(name) {
+            self.settle_one(dir, &original)?;
+        }
+        let Some(main) = conflicted(name) else {
+            return Ok(());
+        };
+        // Their copies may have to make way, or get their names back.
+        let more = unsuffixed(&main);
+        for name in [Some(main), more].into_iter().flatten() {
+            for (id, spot) in items::claims(self.tx, self.space, dir, &name)? {
+                if spot.conflict > 0 {
+                    base::mark_dirty(self.tx, self.space, &id, spot.size)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self, dir: &ItemId, name: &str) -> Result<(), DbError> {
         let claims = items::claims(self.tx, self.space, dir, name)?;
+        let (tx, space) = (self.tx, self.space);
+        // A name that cannot be looked up counts as free: the check finds it.
+        let taken = |name: &str| items::claims(tx, space, dir, name).is_ok_and(|c| !c.is_empty());
         let mut spots: BTreeMap<ItemId, Spot> = claims.into_iter().collect();
         let asked: Vec<Claim> = spots
             .iter()
@@ -232,7 +256,7 @@ impl Tree<'_> {
                 })
             })
             .collect();
-        for (id, shown) in settle(name, &asked) {
+        for (id, shown) in settle(name, &asked, &taken) {
             let Some(spot) = spots.get_mut(&id) else {
                 continue;
             };
@@ -357,8 +381,9 @@ fn derive(conn: &Connection, space: i64) -> Result<(Spots, Spots), DbError> {
             dir.kids += 1;
         }
     }
-    for ((_, name), claims) in groups {
-        for (id, shown) in settle(&name, &claims) {
+    for ((dir, name), claims) in &groups {
+        let taken = |name: &str| groups.contains_key(&(*dir, name.to_owned()));
+        for (id, shown) in settle(name, claims, &taken) {
             if let Some(spot) = tree.get_mut(&id) {
                 spot.shown = Some(shown);
             }
