@@ -80,6 +80,8 @@ pub(super) enum Next {
     Meta(Box<Base>, Wanted),
     /// Only base has to follow: the disk shows it already.
     Adopt(Base),
+    /// Only base has to follow: the copy has another id now.
+    Rekey(ItemId, Base),
     /// Remove it.
     Remove(Box<Base>),
 }
@@ -203,6 +205,20 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
     let on_disk = |id: &ItemId| sides.base.iter().find(|b| b.row.id == *id);
     let mut steps = Vec::new();
     for wanted in sides.wanted.iter().filter(|w| w.copy_of.is_some()) {
+        // The same bytes may stand there under the id of another operation that put them.
+        let same = |b: &&Base| {
+            b.row.copy_of.is_some()
+                && b.row.content == wanted.content
+                && !sides.wanted.iter().any(|w| w.id == b.row.id)
+        };
+        if on_disk(&wanted.id).is_none()
+            && let Some(twin) = sides.base.iter().find(same)
+        {
+            let mut b = twin.clone();
+            (b.row.id, b.row.copy_of) = (wanted.id, wanted.copy_of);
+            b.row.seen = wanted.seen.clone();
+            return vec![Next::Rekey(twin.row.id, b)];
+        }
         steps.extend(toward(wanted, on_disk(&wanted.id)));
     }
     // A copy that is gone from the mesh may be the version that is about to become the main one:

@@ -955,6 +955,13 @@ fn one(
                 space.discard(item, |_, _| false);
                 return Ok(Planned::Clean);
             }
+            Next::Rekey(old, _) if pass.touched.contains(&old) => return Ok(Planned::Later),
+            Next::Rekey(old, b) => {
+                base::remove(pass.tx, pass.n, &old)?;
+                base::put(pass.tx, pass.n, &b)?;
+                let sides = plan::sides(pass.tx, pass.n, item, &space.secret, names)?;
+                return one(pass, space, item, &sides, above, names);
+            }
             Next::Adopt(b) => {
                 base::put(pass.tx, pass.n, &b)?;
                 // Whatever else there is to do shows in the next look.
