@@ -69,6 +69,8 @@ pub struct Db {
     conn: Connection,
     path: Option<PathBuf>,
     durable_commits: u64,
+    /// Whether there are commits that a loss of power could take away.
+    loose: bool,
     /// Images since the last durable commit, if somebody wants them ([`Db::record`]).
     images: Option<Vec<Vec<u8>>>,
 }
@@ -117,6 +119,7 @@ impl Db {
             conn,
             path,
             durable_commits: 0,
+            loose: false,
             images: None,
         })
     }
@@ -157,6 +160,7 @@ impl Db {
             .map_err(DbError::from)?;
         let done = work(&tx)?;
         tx.commit().map_err(DbError::from)?;
+        self.loose = true;
         if self.images.is_some() {
             let image = self.image()?;
             self.images.get_or_insert_default().push(image);
@@ -185,10 +189,22 @@ impl Db {
             .pragma_update(None, "synchronous", "NORMAL")
             .map_err(DbError::from)?;
         self.durable_commits += u64::from(done.is_ok());
+        self.loose &= done.is_err();
         if let Some(images) = self.images.as_mut().filter(|_| done.is_ok()) {
             images.drain(..images.len().saturating_sub(1));
         }
         done
+    }
+
+    /// Flushes what is committed, if anything is not flushed.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn flush(&mut self) -> Result<(), DbError> {
+        if self.loose {
+            self.write_durable(|_| Ok::<(), DbError>(()))?;
+        }
+        Ok(())
     }
 
     /// From now on keeps an image of every commit that a loss of power could take away, and of the

@@ -160,8 +160,9 @@ impl Engine {
         Ok(())
     }
 
-    /// What this device says about a space it takes part in.
+    /// What this device says about a space it takes part in. It acknowledges, so it is flushed first.
     pub(super) fn hello(&mut self, n: i64) -> Result<SpaceHello, DbError> {
+        self.db.flush()?;
         let conn = self.db.read();
         let (mut vector, mut lowest) = (Vector::default(), Vector::default());
         for log in logs::all(conn, n)? {
@@ -493,7 +494,7 @@ impl Engine {
             return Ok(());
         }
         self.ack_at = None;
-        self.db.write_durable(|_| Ok::<(), DbError>(()))?;
+        self.db.flush()?;
         for n in due {
             if let Some(space) = self.spaces.get_mut(&n) {
                 space.ack_due = false;
