@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, DeviceKeys};
 use ownmesh_node::db::Db;
 use ownmesh_node::engine::{Engine, Identity, Now, StartError, Tally};
@@ -49,6 +50,8 @@ pub struct Device {
     pub doom: Option<End>,
     /// It ends before so many more effects are performed.
     pub doom_effects: Option<(u64, End)>,
+    /// What it told others that it has: batches of its own, acknowledgements.
+    pub promised: Vector,
     /// Copies of it.
     pub backup: Option<Backup>,
     /// When it last was given a tick.
@@ -75,6 +78,7 @@ impl Device {
             space: None,
             doom: None,
             doom_effects: None,
+            promised: Vector::default(),
             backup: None,
             ticked: 0,
             tally: Tally::default(),

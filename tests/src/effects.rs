@@ -182,6 +182,7 @@ impl World {
             return false;
         }
         let how = self.devices[d].doom.unwrap_or(crate::device::End::Kill);
+        self.reference().interrupted();
         self.end_soon(d, how);
         true
     }
@@ -285,6 +286,7 @@ impl World {
     }
 
     fn run_perform(&mut self, d: usize, space: i64, job: u64, steps: &[Step]) {
+        self.reference().fleeting.clear();
         self.slip(d, steps.len() * 3 + 1, false);
         self.note(
             d,

@@ -16,8 +16,8 @@ struct Version {
     by: String,
     /// The step that wrote over it or deleted it where it was to be seen.
     gone: Option<String>,
-    /// It may end in a trash: it stood under a name only between two calls of mesh, or its very
-    /// bytes had been deleted elsewhere before.
+    /// It may end in a trash: a process ended while it was between two names, or its very bytes had
+    /// been deleted elsewhere before.
     trash_will_do: bool,
     /// Nobody has to keep it: a loss of power made it.
     torn: bool,
@@ -37,6 +37,8 @@ pub struct Reference {
     pub contents: u64,
     /// Directories in which a user acted, for the watcher: device, directory.
     pub disturbed: Vec<(usize, String)>,
+    /// What users put down between the calls of the job under way.
+    pub fleeting: Vec<Entry>,
     /// Virtual time, for the log.
     pub now: u64,
 }
@@ -104,10 +106,17 @@ impl Reference {
                     },
                 );
             } else if fleeting {
-                // It may be caught between two names.
-                if let Some(version) = self.versions.get_mut(entry) {
-                    version.trash_will_do = true;
-                }
+                self.fleeting.push(entry.clone());
+            }
+        }
+    }
+
+    /// A process ended in the middle of steps: what users did between two of them may be caught
+    /// between two names, and is brought to the trash then.
+    pub fn interrupted(&mut self) {
+        for entry in std::mem::take(&mut self.fleeting) {
+            if let Some(version) = self.versions.get_mut(&entry) {
+                version.trash_will_do = true;
             }
         }
     }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ownmesh_crdt::batch::peek;
 use ownmesh_crdt::message::Message;
+use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::registry::{self, By, JoinPath};
 use ownmesh_crypto::{DeviceId, DeviceKeys, DeviceSeed, MasterKey, MeshSecret, SpaceSecret};
 use ownmesh_node::command::Keep;
@@ -365,6 +367,9 @@ impl World {
             r.cut(&what, &before, &after);
         }
         drop(r);
+        if how == End::Power {
+            self.check_promises(d);
+        }
         for other in 0..self.devices.len() {
             if other != d {
                 self.cut(pair(d, other), true);
@@ -642,6 +647,7 @@ impl World {
             link.last[side(to, from)] = at;
         }
         let bytes = message.encode();
+        self.promise(from, message);
         if matches!(message, Message::Page { .. }) {
             self.reference().count("pages of state");
         }
@@ -654,6 +660,36 @@ impl World {
                 bytes,
             },
         );
+    }
+
+    /// Keeps what a device makes others believe: it must be true after any loss of power.
+    fn promise(&mut self, from: usize, message: &Message) {
+        match message {
+            Message::Space(hello) => self.devices[from].promised.merge(&hello.vector),
+            Message::Batches { batches, .. } => {
+                // Others' batches are only passed on.
+                let device = &mut self.devices[from];
+                let (Some(engine), Some(n)) = (&device.engine, device.space) else { return };
+                let logs = ownmesh_node::db::logs::all(engine.db().read(), n).unwrap_or_default();
+                for (head, _) in batches.iter().filter_map(|b| peek(b).ok()) {
+                    if logs.iter().any(|l| l.tag == head.tag && l.device == engine.device()) {
+                        device.promised.raise(head.tag, head.seq);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Promises that a loss of power has made untrue.
+    fn check_promises(&mut self, d: usize) {
+        let device = &self.devices[d];
+        let (Some(db), Some(n)) = (&device.db, device.space) else { return };
+        let kept = ownmesh_node::db::logs::vector(db.read(), n).unwrap_or_default();
+        if !kept.covers(&device.promised) {
+            let what = format!("{} has told others what it does not know any more", device.name);
+            self.failure.get_or_insert(what);
+        }
     }
 
     // --- a random life ---------------------------------------------------------------------
@@ -776,6 +812,7 @@ impl World {
             .ok()
             .and_then(|s| s.first().map(|s| s.n));
         device.db = Some(db);
+        device.promised = Vector::default();
         let after = device.disk.entries();
         self.note(
             d,
