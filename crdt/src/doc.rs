@@ -21,6 +21,7 @@ pub use crate::fault::{ApplyError, AuthorError};
 use crate::guard;
 pub use crate::guard::BadChange;
 use crate::history::History;
+use crate::mutated;
 use crate::limits::{MAX_BODY, MAX_CHANGE, MAX_COUNTER, MAX_KEY, MAX_OPS, MAX_VALUE};
 use crate::op::{OpId, Registers, Scalar};
 
@@ -387,7 +388,7 @@ impl ItemDoc {
         if change.deps != self.heads
             || change.seq != own.seq + 1
             || change.start_op != self.max_op() + 1
-            || self.regs.has_conflict()
+            || self.regs.has_conflict() && !mutated!(FastWithoutConflict)
             || self.body.len() + change.bytes.len() > MAX_BODY
         {
             return false;
@@ -395,6 +396,7 @@ impl ItemDoc {
         let mut touched = BTreeSet::new();
         change.ops.iter().all(|op| {
             let stands = match self.regs.winner(&op.key) {
+                _ if mutated!(FastWithoutPred) => op.put.is_some(),
                 Some((winner, _)) => op.pred == [*winner],
                 None => op.pred.is_empty() && op.put.is_some(),
             };

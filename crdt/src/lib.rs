@@ -28,6 +28,19 @@
 //!
 //! It does not know disks, networks, databases or buckets. `docs/format/log.md` says every byte.
 
+/// Whether a bug of the list in `mutation` is switched on: constantly not, but in the tests of the tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mutated {
+    ($which:ident) => {{
+        #[cfg(feature = "mutations")]
+        let on = $crate::mutation::active($crate::mutation::M::$which);
+        #[cfg(not(feature = "mutations"))]
+        let on = false;
+        on
+    }};
+}
+
 pub mod batch;
 mod cbor;
 pub mod doc;
@@ -38,6 +51,9 @@ mod history;
 pub mod item;
 pub mod limits;
 pub mod message;
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+pub mod mutation;
 pub mod op;
 pub mod page;
 pub mod tree;

@@ -17,6 +17,7 @@ pub mod link;
 pub mod mem_disk;
 pub mod reference;
 pub mod seeds;
+pub mod stories;
 pub mod transition;
 pub mod verdict;
 pub mod world;

@@ -766,7 +766,7 @@ impl World {
         self.reference().count("ends in the middle of work");
     }
 
-    fn back_up(&mut self, d: usize) {
+    pub(crate) fn back_up(&mut self, d: usize) {
         let device = &mut self.devices[d];
         let Some(engine) = device.engine.take() else {
             return;
@@ -795,7 +795,7 @@ impl World {
     }
 
     /// The database of an earlier time comes back, with or without the folder.
-    fn put_back(&mut self, d: usize) {
+    pub(crate) fn put_back(&mut self, d: usize) {
         if self.devices[d].backup.is_none() {
             return;
         }

@@ -196,12 +196,28 @@ impl Db {
         done
     }
 
+    /// [`Db::write_durable`] or [`Db::write`].
+    ///
+    /// # Errors
+    /// As these.
+    pub fn write_as<R, E: From<DbError>>(
+        &mut self,
+        durable: bool,
+        work: impl FnOnce(&Connection) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if durable {
+            self.write_durable(work)
+        } else {
+            self.write(work)
+        }
+    }
+
     /// Flushes what is committed, if anything is not flushed.
     ///
     /// # Errors
     /// As [`Db::write`].
     pub fn flush(&mut self) -> Result<(), DbError> {
-        if self.loose {
+        if self.loose && !ownmesh_crdt::mutated!(AckBeforeDurable) {
             self.write_durable(|_| Ok::<(), DbError>(()))?;
         }
         Ok(())

@@ -439,6 +439,7 @@ impl Performer<'_> {
         let as_expected = match now.kind {
             MetaKind::Dir => expect.ino == now.ino,
             MetaKind::Other => false,
+            _ if ownmesh_crdt::mutated!(RemoveUnseen) => true,
             _ if self.acted.contains(id) => expect.same_content_likely(&now),
             _ => expect.same_file_unchanged(&now),
         };
@@ -526,6 +527,7 @@ impl Performer<'_> {
 /// Whether what came out of a rename is what base says; the rename itself has moved the ctime.
 fn came_out(expect: &Stat, out: &Meta) -> bool {
     match out.kind {
+        _ if ownmesh_crdt::mutated!(IgnoreOutOfSwap) => true,
         MetaKind::Dir => expect.ino == out.ino,
         MetaKind::Other => false,
         _ => expect.same_content_likely(out),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place, Seen};
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::op::OpId;
 use ownmesh_crdt::tree::unsuffixed;
 use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
@@ -172,7 +173,7 @@ impl Author<'_> {
                 &place.parent,
                 &format!("{}/{generation}/{}", items::kind_column(kind), place.name),
             );
-            if !items::known(self.docs.tx, self.docs.space, &id)? {
+            if mutated!(DerivedIdReused) || !items::known(self.docs.tx, self.docs.space, &id)? {
                 return Ok(id);
             }
         }
@@ -247,6 +248,9 @@ impl Author<'_> {
         };
         if let Some(content) = content {
             seen.c = state.ops_of(content);
+            if mutated!(AdoptDiffering) {
+                seen.c = state.seen().c;
+            }
             if seen.c.is_empty() {
                 let before = Seen {
                     c: Vec::new(),
@@ -298,6 +302,9 @@ impl Author<'_> {
         let shown = |op: &OpId| state.versions.iter().any(|(v, _)| v == op) && !known.contains(op);
         if known.is_empty() || b.row.seen.c.iter().any(shown) {
             b.row.seen.c.extend(&known);
+            if mutated!(SupersedeCurrent) {
+                b.row.seen.c = state.seen().c;
+            }
             let mode = (meta.mode != b.row.mode && b.row.kind == Kind::File).then_some(meta.mode);
             let edits = item::edit_content(
                 &b.row.seen,
@@ -472,7 +479,9 @@ impl Author<'_> {
             0,
         )?;
         if let Some((main, _)) = b.row.copy_of
-            && self.get(&main)?.is_some_and(|m| m.row.content == b.row.content)
+            && self
+                .get(&main)?
+                .is_some_and(|m| m.row.content == b.row.content)
         {
             // Its bytes still stand under the item's own name: who deleted one of two did not mean both.
             return Ok(());

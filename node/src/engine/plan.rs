@@ -223,7 +223,7 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
     }
     // A copy that is gone from the mesh may be the version that is about to become the main one:
     // its file is a source of the bytes until the main file shows them.
-    if steps.is_empty()
+    if (steps.is_empty() || ownmesh_crdt::mutated!(CopiesLast))
         && let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none())
     {
         steps.extend(toward(wanted, on_disk(&wanted.id)));

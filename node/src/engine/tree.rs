@@ -196,7 +196,9 @@ impl Tree<'_> {
         let Some(mut spot) = items::place(self.tx, self.space, id)? else {
             return Ok(());
         };
-        let alive = spot.kind.is_some() && (!spot.deleted || spot.kids > 0);
+        let alive = spot.kind.is_some()
+            && (!spot.deleted
+                || spot.kids > 0 && !ownmesh_crdt::mutated!(DirectoryDiesWithChildren));
         if alive == spot.alive {
             return Ok(());
         }

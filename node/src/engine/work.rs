@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crdt::mutated;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
 use super::author::forget_content;
@@ -448,7 +449,7 @@ impl Engine {
                 _ => None,
             })
             .collect();
-        if staged.is_empty() {
+        if staged.is_empty() || mutated!(SwapUnflushed) {
             return self.perform_group(now, n, group);
         }
         let job = self.next_job();
@@ -505,7 +506,7 @@ impl Engine {
 
     fn perform_group(&mut self, _now: Now, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
         let ready = self.spaces.get(&n).map(|s| &s.ready);
-        self.db.write_durable(|tx| {
+        self.db.write_as(!mutated!(PlacingNotDurable), |tx| {
             for intent in &group {
                 let (path, staged) = match &intent.step {
                     Step::Write { path, staged, .. } => (path.to_string(), Some(staged.clone())),
@@ -570,6 +571,8 @@ impl Engine {
         let mut removed = 0_u64;
         let mut displaced = false;
         let mut problems = Vec::new();
+        let metas: BTreeMap<ItemId, Meta> =
+            space.ready.iter().map(|(id, r)| (*id, r.meta)).collect();
         self.db.write(|tx| {
             // Rows of moved entries first make room for one another.
             for (intent, outcome) in group.iter().zip(&outcomes) {
@@ -589,6 +592,11 @@ impl Engine {
                         displaced |= settle(tx, n, intent, meta.as_ref())?;
                     }
                     Err(refused) => {
+                        if mutated!(BaseBeforeSwap)
+                            && let Some(meta) = metas.get(intent.step.id())
+                        {
+                            settle(tx, n, intent, Some(meta))?;
+                        }
                         let path = step_path(&intent.step);
                         match refused {
                             Refused::Changed

@@ -1,0 +1,341 @@
+//! Sequences of events that lost data in a first design, each told on purpose.
+//!
+//! They run without faults beyond those told, and end with the same verdict as the random lives.
+
+use std::collections::BTreeMap;
+
+use ownmesh_node::db::logs;
+use ownmesh_node::engine::Event;
+
+use crate::device::End;
+use crate::link::Pair;
+use crate::mem_disk::Entry;
+use crate::world::{Weather, World};
+
+/// A story and its name.
+pub type Story = (&'static str, fn());
+
+/// All of them.
+pub const ALL: [Story; 12] = [
+    ("an unseen version", unseen_version),
+    ("an autosave while a conflict is open", autosave_in_a_conflict),
+    ("rotated logs", rotated_log),
+    ("a replaced directory", replaced_directory),
+    ("a file made again", made_again),
+    ("safe-save", safe_save),
+    ("two imports of one tree", two_imports),
+    ("rounded times", rounded_times),
+    ("a torn file", torn_file),
+    ("a pruned log", pruned_log),
+    ("a restored backup", restored_backup),
+    ("a file in a deleted directory", file_in_a_deleted_directory),
+];
+
+const AB: Pair = (0, 1);
+
+/// A calm world in which all devices take part, connected.
+fn world(names: &[&str], known: usize) -> World {
+    let mut world = World::new(7, names, known);
+    world.weather = Weather::calm();
+    for d in 0..known {
+        world.start(d);
+        world.add(d);
+    }
+    connect(&mut world);
+    world
+}
+
+fn connect(world: &mut World) {
+    for p in world.links.keys().copied().collect::<Vec<_>>() {
+        world.join(p);
+    }
+    settle(world);
+}
+
+/// Everybody looks at the disk, and everything comes to rest.
+fn settle(world: &mut World) {
+    world.scan_all();
+    let until = world.now + 5_000;
+    world.run_until(until);
+    assert_eq!(world.failure, None);
+}
+
+fn look(world: &mut World, d: usize) {
+    if let Some(space) = world.devices[d].space {
+        world.give(d, Event::Disturbed { space, dirs: Vec::new() });
+    }
+    let until = world.now + 2_000;
+    world.run_until(until);
+}
+
+fn act(world: &mut World, d: usize, act: impl FnOnce(&crate::mem_disk::MemDisk)) {
+    let until = world.now + 1_000;
+    world.run_until(until);
+    let before = world.devices[d].disk.entries();
+    act(&world.devices[d].disk);
+    let after = world.devices[d].disk.entries();
+    world.reference().step("told", &before, &after, false, false);
+}
+
+fn cut(world: &mut World) {
+    for p in world.links.keys().copied().collect::<Vec<_>>() {
+        world.cut(p, false);
+    }
+    let until = world.now + 3_000;
+    world.run_until(until);
+}
+
+fn files(world: &World, d: usize) -> BTreeMap<String, String> {
+    let text = |e: &Entry| match e {
+        Entry::File(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    };
+    world.devices[d].disk.entries().iter().filter_map(|(p, e)| Some((p.clone(), text(e)?))).collect()
+}
+
+fn contents(world: &World, d: usize) -> Vec<String> {
+    let mut all: Vec<String> = files(world, d).into_values().collect();
+    all.sort();
+    all
+}
+
+fn end(mut world: World) -> World {
+    if let Err(wrong) = world.verdict() {
+        panic!("{wrong}\n{}", world.reference().log.join("\n"));
+    }
+    world
+}
+
+/// Review 1: a version that was not on the disk yet is not swallowed by a save.
+pub fn unseen_version() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "h3 of alice"));
+    act(&mut world, 1, |d| d.user_write("f", "h2"));
+    look(&mut world, 1);
+    // Alice hears of h2 while h3 is on her disk and not looked at; she looks before h2's bytes come.
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(contents(&world, 0), ["h2", "h3 of alice"]);
+}
+
+/// Review 1: with a conflict open, a save of the main file leaves the copy alone.
+pub fn autosave_in_a_conflict() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "h2"));
+    act(&mut world, 1, |d| d.user_write("f", "h3"));
+    look(&mut world, 0);
+    look(&mut world, 1);
+    connect(&mut world);
+    settle(&mut world);
+    assert_eq!(contents(&world, 0), ["h2", "h3"]);
+    let main = files(&world, 0)["f"].clone();
+    act(&mut world, 0, |d| d.user_save("f", "saved again"));
+    settle(&mut world);
+    let world = end(world);
+    let mut rest = vec!["h2".to_owned(), "h3".to_owned(), "saved again".to_owned()];
+    rest.retain(|c| *c != main);
+    rest.sort();
+    assert_eq!(contents(&world, 1), rest);
+}
+
+/// Review 2: `mv log log.1; touch log` twice over.
+pub fn rotated_log() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("log", "one"));
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        d.user_rename("log", "log.1");
+        d.user_write("log", "two");
+    });
+    settle(&mut world);
+    act(&mut world, 1, |d| {
+        d.user_rename("log.1", "log.2");
+        d.user_rename("log", "log.1");
+        d.user_write("log", "three");
+    });
+    settle(&mut world);
+    let world = end(world);
+    let all = files(&world, 0);
+    assert_eq!((all["log"].as_str(), all["log.1"].as_str(), all["log.2"].as_str()), ("three", "two", "one"));
+    assert_eq!(all.len(), 3);
+}
+
+/// Review 2: `mv docs old; mkdir docs` with the same names in it.
+pub fn replaced_directory() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("docs");
+        d.user_write("docs/a", "old a");
+        d.user_write("docs/b", "old b");
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        d.user_rename("docs", "old");
+        d.user_mkdir("docs");
+        d.user_write("docs/a", "new a");
+    });
+    settle(&mut world);
+    let world = end(world);
+    let all = files(&world, 1);
+    assert_eq!((all["docs/a"].as_str(), all["old/a"].as_str(), all["old/b"].as_str()), ("new a", "old a", "old b"));
+    assert_eq!(all.len(), 3);
+}
+
+/// Review 2: a file that is deleted and made again with the same bytes lives.
+pub fn made_again() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "same"));
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_rm("f"));
+    settle(&mut world);
+    assert!(files(&world, 1).is_empty());
+    act(&mut world, 1, |d| d.user_write("f", "same"));
+    settle(&mut world);
+    let world = end(world);
+    assert_eq!(contents(&world, 0), ["same"]);
+}
+
+/// Review 2: an editor that saves by renaming over edits, it does not rename and delete.
+pub fn safe_save() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_save("f", "2"));
+    look(&mut world, 0);
+    // Elsewhere it moves meanwhile: the edit follows it.
+    act(&mut world, 1, |d| d.user_rename("f", "g"));
+    look(&mut world, 1);
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 0), BTreeMap::from([("g".to_owned(), "2".to_owned())]));
+}
+
+/// Review 3: the same tree on both, added at once: no duplicates, no conflicts.
+pub fn two_imports() {
+    let mut world = World::new(7, &["alice", "bob"], 2);
+    world.weather = Weather::calm();
+    for d in 0..2 {
+        world.start(d);
+        act(&mut world, d, |disk| {
+            disk.user_mkdir("docs");
+            for n in 0..5 {
+                disk.user_write(&format!("docs/f{n}"), format!("content {n}"));
+            }
+        });
+        world.add(d);
+        let until = world.now + 1_000;
+        world.run_until(until);
+    }
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 0).len(), 5);
+    assert_eq!(world.reference().counts.get("conflict notices"), None);
+}
+
+/// Review 3: a disk that rounds times does not send them back for ever.
+pub fn rounded_times() {
+    let mut world = world(&["alice", "bob"], 2);
+    world.devices[1].disk.set_rounding(2_000_000_000);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    let made = world.devices[1].tallies().authored;
+    for _ in 0..3 {
+        settle(&mut world);
+    }
+    assert_eq!(world.devices[1].tallies().authored, made);
+    assert_eq!(contents(&world, 1), ["1"]);
+}
+
+/// Review 4: power goes while files are put in place: nobody sees a part of one, and none is taken
+/// for an edit.
+pub fn torn_file() {
+    for after in 0..40 {
+        let mut world = world(&["alice", "bob"], 2);
+        act(&mut world, 0, |d| {
+            for n in 0..6 {
+                d.user_write(&format!("f{n}"), format!("the long first content of file {n}"));
+            }
+        });
+        settle(&mut world);
+        act(&mut world, 0, |d| {
+            for n in 0..6 {
+                d.user_write(&format!("f{n}"), format!("the second, longer content of file {n}"));
+            }
+            d.user_write("new", "something new");
+        });
+        let engine = world.devices[1].engine.as_mut().expect("it runs");
+        engine.record().expect("a database");
+        world.devices[1].doom = Some(End::Power);
+        world.devices[1].disk.crash_after(after);
+        settle(&mut world);
+        world.devices[1].disk.revive();
+        let world = end(world);
+        assert_eq!(contents(&world, 0).len(), 7, "power lost after {after} calls");
+    }
+}
+
+/// Review 7: logs are pruned when a third device comes; it gets everything all the same.
+pub fn pruned_log() {
+    let mut world = world(&["alice", "bob", "carol"], 2);
+    for n in 0..4 {
+        act(&mut world, n % 2, |d| d.user_write(&format!("f{n}"), format!("content {n}")));
+        settle(&mut world);
+    }
+    let (engine, n) = (world.devices[0].engine.as_ref().expect("it runs"), world.devices[0].space.expect("it takes part"));
+    let all = logs::all(engine.db().read(), n).expect("logs");
+    assert!(all.iter().any(|log| log.seq > 0 && log.low > 1), "nothing was pruned");
+    world.admit();
+    world.start(2);
+    connect(&mut world);
+    world.add(2);
+    settle(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 2).len(), 4);
+    assert!(world.reference().counts.contains_key("pages of state"));
+}
+
+/// Review 10: a database comes back from yesterday; nobody's log forks and nothing is lost.
+pub fn restored_backup() {
+    let mut world = world(&["alice", "bob", "carol"], 3);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    world.back_up(0);
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "2"));
+    act(&mut world, 0, |d| d.user_write("g", "3"));
+    settle(&mut world);
+    // Only one of the others hears what it writes next.
+    cut(&mut world);
+    world.put_back(0);
+    act(&mut world, 0, |d| d.user_write("h", "4"));
+    world.join(AB);
+    settle(&mut world);
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(contents(&world, 2), ["2", "3", "4"]);
+}
+
+/// Review 14: a directory deleted on one device while a file is made in it on another.
+pub fn file_in_a_deleted_directory() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("docs");
+        d.user_write("docs/a", "a");
+    });
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_rm("docs"));
+    look(&mut world, 0);
+    act(&mut world, 1, |d| d.user_write("docs/b", "b"));
+    look(&mut world, 1);
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 0), BTreeMap::from([("docs/b".to_owned(), "b".to_owned())]));
+}

@@ -1,0 +1,33 @@
+//! Sequences that lost data in a first design, one by one; `tests/src/stories.rs` tells them.
+
+use ownmesh_tests::stories;
+
+macro_rules! told {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            stories::$name();
+        })*
+
+        #[test]
+        fn every_story_is_told() {
+            let told = [$(stringify!($name)),*];
+            assert_eq!(told.len(), stories::ALL.len());
+        }
+    };
+}
+
+told!(
+    unseen_version,
+    autosave_in_a_conflict,
+    rotated_log,
+    replaced_directory,
+    made_again,
+    safe_save,
+    two_imports,
+    rounded_times,
+    torn_file,
+    pruned_log,
+    restored_backup,
+    file_in_a_deleted_directory,
+);
