@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, devices, down, init, leave, ls, mode, pair, resume, scan,
-    service, spaces, status, up, wait,
+    add, completions, conflicts, demo, devices, down, init, leave, ls, pair, resume, scan, service,
+    spaces, status, up, wait,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -68,7 +68,6 @@ pub(crate) enum Command {
     Spaces(spaces::Args),
     Ls(ls::Args),
     Scan(scan::Args),
-    Mode(mode::Args),
     Leave(leave::Args),
     Conflicts(conflicts::Args),
     Continue(resume::ContinueArgs),

@@ -30,7 +30,7 @@ const STOP_POLL: Duration = Duration::from_millis(20);
 /// A client of this home's node, which is started if need be.
 pub(crate) async fn node(context: &Context) -> Result<Client> {
     let client = Client::new(context.home.socket()?);
-    if client.listens().await {
+    if answers(&client).await {
         return Ok(client);
     }
     if context.no_start {
@@ -42,6 +42,21 @@ pub(crate) async fn node(context: &Context) -> Result<Client> {
         .note("starting the node in the background (mesh down stops it)");
     background(&context.home, &[]).await?;
     Ok(client)
+}
+
+/// Whether a node answers. The socket of one that is being killed still takes connections for a
+/// moment: who connects and hears nothing looks again.
+pub(crate) async fn answers(client: &Client) -> bool {
+    for _ in 0..100 {
+        if !client.listens().await {
+            return false;
+        }
+        if client.get::<serde_json::Value>("/v1/status").await.is_ok() {
+            return true;
+        }
+        tokio::time::sleep(STOP_POLL).await;
+    }
+    false
 }
 
 /// Starts the node of this home and returns when it answers.

@@ -210,7 +210,7 @@ pub struct ErrorReply {
 }
 
 /// How a device takes part in a space. The engine may refuse a mode it cannot keep yet.
-pub const MODES: [&str; 4] = ["full", "on-demand", "send-only", "receive-only"];
+pub const MODES: [&str; 1] = ["full"];
 
 /// `mesh add`: make a space of a folder, or join the one of that name.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

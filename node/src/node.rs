@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ownmesh_crdt::message::Message;
 use ownmesh_crypto::{DeviceId, DeviceKeys};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -32,7 +33,7 @@ use self::folders::Folders;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
-use crate::engine::{Effect, Engine, Event, Identity, Notice, Now, StartError};
+use crate::engine::{Effect, Engine, Event, Identity, Job, Notice, Now, StartError};
 use crate::home::{Home, HomeError};
 use crate::net::{
     Discovery, Net, NetConfig, NetError, NetEvent, NetHandle, Peer, Route, SendError,
@@ -43,6 +44,11 @@ use crate::pair::SponsorEffect;
 const QUEUE: usize = 64;
 /// Content streams served to one device at once, and how long it may stall on one.
 const SERVE: (usize, Duration) = (16, Duration::from_secs(60));
+/// How long after a failed write the database is tried again.
+const START_OVER: Duration = Duration::from_secs(1);
+/// Bytes that may wait for one peer here. Batches beyond it are dropped: a peer that does not
+/// acknowledge them gets them again.
+const UNSENT: usize = 32 << 20;
 /// Notices a slow listener may lag behind before it misses some.
 const NOTICES: usize = 1_024;
 
@@ -197,6 +203,7 @@ impl Node {
             },
         };
         let clock = Clock { origin };
+        let (db_path, again) = (home.db_path(), identity.clone());
         let mut engine = Engine::start(db, identity, Box::new(rng), clock.now())?;
         let mesh = mesh_secret
             .and_then(|b| <[u8; 32]>::try_from(b).ok())
@@ -238,6 +245,18 @@ impl Node {
             unsent: BTreeMap::new(),
             runtime: tokio::runtime::Handle::current(),
             protected: vec![home.root().to_owned()],
+            restart: Box::new(move |jobs| {
+                let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng)
+                    .map_err(|_| StartError::Registry("no randomness".into()))?;
+                let mut engine = Engine::start(
+                    Db::open(&db_path)?,
+                    again.clone(),
+                    Box::new(rng),
+                    clock.now(),
+                )?;
+                engine.number_jobs_from(jobs);
+                Ok(engine)
+            }),
         };
         std::thread::Builder::new()
             .name("engine".into())
@@ -330,6 +349,8 @@ struct Runner {
     runtime: tokio::runtime::Handle,
     /// Folders that can be no part of a space.
     protected: Vec<PathBuf>,
+    /// Makes the engine anew from what the database holds, numbering its jobs from there on.
+    restart: Box<dyn Fn(Job) -> Result<Engine, StartError> + Send>,
 }
 
 impl Runner {
@@ -361,18 +382,69 @@ impl Runner {
                 Err(RecvTimeoutError::Timeout) => engine.handle(now, Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if let Err(error) = result {
-                // Nothing of the event was kept. A full disk may have room again; meanwhile no
-                // message is lost, because peers send what was not acknowledged once more.
-                tracing::error!(%error, "the database failed");
-                let message = format!("the database could not be written: {error}");
-                drop(self.notices.send(Notice::Trouble {
-                    kind: "database".into(),
-                    message,
-                }));
-                std::thread::sleep(Duration::from_millis(500));
+            match result {
+                Ok(()) => {}
+                Err(error @ DbError::Sqlite(_)) => {
+                    let Some(anew) = self.start_over(engine, &error, queue) else {
+                        return;
+                    };
+                    engine = anew;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the database failed");
+                    self.tell("database", format!("the database failed: {error}"));
+                }
             }
             self.perform(&mut engine);
+        }
+    }
+
+    fn tell(&self, kind: &str, message: String) {
+        drop(self.notices.send(Notice::Trouble {
+            kind: kind.into(),
+            message,
+        }));
+    }
+
+    /// The database could not be written: what the engine remembers may be ahead of what it holds.
+    /// It is dropped with all connections and jobs, as if the process had been killed, and made anew
+    /// as soon as the database can be opened. Returns nothing if the node is told to stop meanwhile.
+    fn start_over(
+        &mut self,
+        engine: Engine,
+        error: &DbError,
+        queue: &Receiver<Input>,
+    ) -> Option<Engine> {
+        tracing::error!(%error, "the database could not be written; starting over");
+        self.tell(
+            "database",
+            format!("the database could not be written: {error}"),
+        );
+        // Results of jobs that are still running must not be taken for those of new ones.
+        let jobs = engine.last_job() + 1_000_000;
+        drop(engine);
+        self.net.set_peers(Vec::new());
+        self.net.close_window();
+        self.unsent.clear();
+        self.folders.close_all();
+        loop {
+            let until = Instant::now() + START_OVER;
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                match queue.recv_timeout(left) {
+                    Ok(Input::Stop(done)) => {
+                        let _told = done.send(());
+                        return None;
+                    }
+                    // Whoever waits for an answer is told that there is none.
+                    Ok(_) => {}
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
+            }
+            match (self.restart)(jobs) {
+                Ok(engine) => return Some(engine),
+                Err(error) => tracing::error!(%error, "the database cannot be opened yet"),
+            }
         }
     }
 
@@ -441,8 +513,11 @@ impl Runner {
         }
     }
 
-    fn send(&mut self, device: DeviceId, bytes: Vec<u8>) {
+    fn send(&mut self, device: DeviceId, bytes: Vec<u8>, comes_again: bool) {
         let waiting = self.unsent.entry(device).or_default();
+        if comes_again && waiting.iter().map(Vec::len).sum::<usize>() > UNSENT {
+            return;
+        }
         waiting.push_back(bytes);
         self.flush(device);
     }
@@ -457,6 +532,9 @@ impl Runner {
                 Err(SendError::Full) => {
                     waiting.push_front(bytes);
                     return;
+                }
+                Err(error @ SendError::TooLong { .. }) => {
+                    tracing::error!(%device, %error, "message not sent");
                 }
                 Err(error) => {
                     tracing::debug!(%device, %error, "message not sent");
@@ -481,11 +559,31 @@ impl Runner {
 
     fn perform_one(&mut self, engine: &mut Engine, effect: Effect) {
         match effect {
-            Effect::Send { device, message } => self.send(device, message.encode()),
+            Effect::Send { device, message } => {
+                let again = matches!(message, Message::Batches { .. });
+                self.send(device, message.encode(), again);
+            }
             Effect::Peers => self.set_peers(engine),
             Effect::Open { space, path } => {
                 self.folders.open(engine, space, &path, self.clock.now());
                 self.served.update(engine, &self.folders);
+            }
+            Effect::Mark { space } => {
+                self.folders.close(space);
+                let fs = engine
+                    .space_path(space)
+                    .zip(engine.space_keys(space))
+                    .map_or_else(
+                        || Err("the space is gone".to_owned()),
+                        |(path, (id, _))| {
+                            folders::mark(&path, &id).map_err(|e| format!("{path}: {e}"))
+                        },
+                    );
+                engine.marked(space, fs);
+                if let Some(path) = engine.space_path(space) {
+                    self.folders.open(engine, space, &path, self.clock.now());
+                    self.served.update(engine, &self.folders);
+                }
             }
             Effect::Close { space } => {
                 self.folders.close(space);
@@ -503,7 +601,7 @@ impl Runner {
                     self.folders.open(engine, space, &path, self.clock.now());
                     self.served.update(engine, &self.folders);
                 }
-                self.folders.scan(engine, space, job, guard, scope);
+                self.folders.scan(space, job, guard, scope);
             }
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
             Effect::Discard { space, staged } => self.folders.discard(space, staged),

@@ -118,6 +118,12 @@ impl World {
                 let (life, delay) = (self.devices[d].life, self.delay(self.weather.content));
                 self.later(delay, Act::Run { d, life, effect });
             }
+            Effect::Mark { space } => {
+                let fs = ownmesh_node::disk::Disk::fs_id(&self.devices[d].disk);
+                if let Some(engine) = &mut self.devices[d].engine {
+                    engine.marked(space, fs.map_err(|e| e.to_string()));
+                }
+            }
             Effect::Notice(notice) => {
                 let what = match &notice {
                     Notice::Conflict { .. } => "conflict notices",

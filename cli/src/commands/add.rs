@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ownmesh_node::command::{AddReply, AddRequest, CommandError, MODES};
 
 use super::Context;
+use crate::client::Client;
 use crate::error::{End, Result, file_error};
 use crate::start;
 use crate::ui::clean;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         )));
     };
     let client = start::node(context).await?;
+    let named = args.space.is_some();
     let request = AddRequest {
         path: path.to_owned(),
         name: args.space,
@@ -66,6 +68,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
             error
         }
     })?;
+    let others = if reply.joined || !named {
+        Vec::new()
+    } else {
+        others(&client, &reply.space).await
+    };
     context.ui.answer(&reply, |ui| {
         let verb = if reply.joined { "joined" } else { "made" };
         ui.say(&format!(
@@ -79,6 +86,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
                 merged.equal, merged.differing, merged.only_here, merged.only_there
             ));
         }
+        if !others.is_empty() {
+            ui.hint(&format!(
+                "  No device had a space of this name; the mesh has {}",
+                others.join(", ")
+            ));
+        }
         if !reply.joined {
             ui.hint(&format!(
                 "  On another device: mesh add PATH --space {}",
@@ -87,4 +100,17 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         }
     });
     Ok(End::Done)
+}
+
+/// The other spaces of the mesh: somebody who mistyped a name sees it here.
+async fn others(client: &Client, made: &str) -> Vec<String> {
+    let all = client.get::<serde_json::Value>("/v1/spaces").await;
+    let all = all.unwrap_or_default();
+    let names = all["spaces"].as_array().into_iter().flatten();
+    names
+        .filter_map(|space| space["name"].as_str())
+        .filter(|name| *name != made)
+        .map(clean)
+        .map(|name| name.to_string())
+        .collect()
 }

@@ -19,7 +19,6 @@ pub(crate) mod down;
 pub(crate) mod init;
 pub(crate) mod leave;
 pub(crate) mod ls;
-pub(crate) mod mode;
 pub(crate) mod pair;
 pub(crate) mod resume;
 pub(crate) mod scan;
@@ -140,7 +139,6 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Spaces(args) => spaces::run(&context, args).await,
         Command::Ls(args) => ls::run(&context, args).await,
         Command::Scan(args) => scan::run(&context, args).await,
-        Command::Mode(args) => mode::run(&context, args).await,
         Command::Leave(args) => leave::run(&context, args).await,
         Command::Conflicts(args) => conflicts::run(&context, args).await,
         Command::Continue(args) => resume::go_on(&context, args).await,

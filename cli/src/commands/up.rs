@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         return foreground(context, &args).await;
     }
     let client = Client::new(context.home.socket()?);
-    let running = client.listens().await;
+    let running = start::answers(&client).await;
     if !running {
         context.home.require_mesh()?;
         let more = args

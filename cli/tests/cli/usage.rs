@@ -18,7 +18,7 @@ fn the_commands_are_these() {
         .collect();
     assert_eq!(
         commands.join(" "),
-        "demo init up down service status wait pair devices add spaces ls scan mode leave conflicts continue revert completions help"
+        "demo init up down service status wait pair devices add spaces ls scan leave conflicts continue revert completions help"
     );
 }
 
@@ -52,7 +52,6 @@ fn wrong_usage_is_2() {
         &["nonsense"][..],
         &[],
         &["add"],
-        &["mode", "docs", "sideways"],
         &["wait", "--all", "--device", "x"],
         &["up", "--listen", "x"],
     ] {
@@ -116,7 +115,6 @@ fn unknown_things_are_6() {
     for args in [
         &["scan", "nowhere", "--wait"][..],
         &["leave", "nowhere"],
-        &["mode", "nowhere", "full"],
         &["continue", "nowhere"],
         &["revert", "nowhere"],
         &["ls", "nowhere:a/b"],

@@ -224,6 +224,31 @@ pub fn put_acks(
     Ok(())
 }
 
+/// Forgets what a device has acknowledged: it gave its copy up.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn forget_acks(conn: &Connection, space: i64, device: &DeviceId) -> Result<(), DbError> {
+    conn.prepare_cached("DELETE FROM ack WHERE space = ?1 AND device = ?2")?
+        .execute(params![space, device.as_bytes()])?;
+    Ok(())
+}
+
+/// Changes of an item that wait for what they depend on.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn pending(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Vec<u8>)>, DbError> {
+    let mut query =
+        conn.prepare_cached("SELECT item, change FROM pending WHERE space = ?1 ORDER BY n")?;
+    let mut rows = query.query([space])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push((id(&row.get::<_, Vec<u8>>(0)?, "item id")?, row.get(1)?));
+    }
+    Ok(out)
+}
+
 /// What a device has acknowledged.
 ///
 /// # Errors

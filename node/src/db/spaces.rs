@@ -78,14 +78,21 @@ pub fn all(conn: &Connection) -> Result<Vec<SpaceRow>, DbError> {
     Ok(out)
 }
 
-/// Adds a space; returns its row number.
+/// Adds a space, standing still from the start if `stopped` says why; returns its row number.
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn add(conn: &Connection, id: &SpaceId, path: &str, mode: u8, fs: u64) -> Result<i64, DbError> {
+pub fn add(
+    conn: &Connection,
+    id: &SpaceId,
+    path: &str,
+    mode: u8,
+    fs: u64,
+    stopped: Option<&str>,
+) -> Result<i64, DbError> {
     conn.execute(
-        "INSERT INTO space(id, path, mode, fs) VALUES(?1, ?2, ?3, ?4)",
-        params![id.as_bytes(), path, mode, fs.cast_signed()],
+        "INSERT INTO space(id, path, mode, fs, stopped) VALUES(?1, ?2, ?3, ?4, ?5)",
+        params![id.as_bytes(), path, mode, fs.cast_signed(), stopped],
     )?;
     Ok(conn.last_insert_rowid())
 }

@@ -13,7 +13,7 @@ use ownmesh_crdt::op::Scalar;
 use ownmesh_crypto::ItemId;
 
 use super::docs::Docs;
-use super::{Engine, Now};
+use super::{Effect, Engine, Now};
 use crate::command::CommandError;
 use crate::db::{Connection, DbError, base, items, spaces};
 
@@ -163,6 +163,14 @@ impl Engine {
     /// # Errors
     /// No such space, or it is not stopped.
     pub fn go_on(&mut self, name: &str) -> Result<(), CommandError> {
+        let n = self.space_by_name(name)?;
+        let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref());
+        if why.is_some_and(|why| why.starts_with("folder")) {
+            // What stands there is taken for the folder from now on; the next scan says what is in
+            // it, and the others' brakes ask before they follow a folder that lost most of its files.
+            self.effects.push(Effect::Mark { space: n });
+            return Ok(());
+        }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
         let acts = pending(self.db.read(), n).map_err(failed)?.acts;

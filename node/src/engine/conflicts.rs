@@ -150,9 +150,11 @@ impl Engine {
                     let copy = secret.conflict_item(&id, &hash, op.counter, &op.actor);
                     let held = base::get(self.db.read(), n, &copy).map_err(failed)?;
                     if held.is_none_or(|b| b.row.content != Some(content)) {
-                        return Err(CommandError::refused("the other version has not arrived here yet")
-                            .hint("try again when it has, or on the device that has it")
-                            .about(what));
+                        return Err(CommandError::refused(
+                            "the other version has not arrived here yet",
+                        )
+                        .hint("try again when it has, or on the device that has it")
+                        .about(what));
                     }
                 }
                 self.keep_both(n, &id, &state, &secret).map_err(failed)?;

@@ -12,13 +12,14 @@
 //! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
 //! | `plan`, `work` | what the disk lacks, and in which order it gets it |
 //! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
-//! | `status`, `wait`, `conflicts` | what people and scripts ask |
+//! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
 //! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`work`); applied
 //! and durable before acknowledged (`outbound`).
 
+mod abandon;
 mod author;
 mod brake;
 mod conflicts;
@@ -175,6 +176,11 @@ pub enum Effect {
         /// Its folder.
         path: String,
     },
+    /// Mark the folder that stands there now as the space's; [`Engine::marked`] follows.
+    Mark {
+        /// Space row.
+        space: i64,
+    },
     /// Leave a folder alone from now on.
     Close {
         /// Space row.
@@ -295,6 +301,7 @@ pub enum Notice {
 }
 
 /// What an engine starts from, besides its database.
+#[derive(Clone)]
 pub struct Identity {
     /// This device's keys.
     pub keys: Arc<DeviceKeys>,
@@ -463,6 +470,7 @@ impl Engine {
             self.work(now, n)?;
         }
         self.close_gaps(now)?;
+        self.serve_asked()?;
         self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
@@ -529,6 +537,16 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> DeviceId {
         self.device
+    }
+
+    /// The newest job given out.
+    pub(crate) fn last_job(&self) -> Job {
+        self.jobs
+    }
+
+    /// Jobs of an engine made anew are numbered above those of the one before.
+    pub(crate) fn number_jobs_from(&mut self, jobs: Job) {
+        self.jobs = jobs;
     }
 
     pub(crate) fn next_job(&mut self) -> Job {

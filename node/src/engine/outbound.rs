@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ownmesh_crdt::batch::{BatchBody, BatchHead, seal_batch};
 use ownmesh_crdt::message::{Message, SpaceHello};
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::page::{LogMark, PageBody, seal_page};
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, DeviceId, ItemId, SpaceId, WriterTag};
@@ -46,6 +47,8 @@ pub(super) struct PeerSpace {
     progress_at: u64,
     /// When to ask again for what came out of order.
     pub(super) gap_at: Option<u64>,
+    /// It wants state after this item.
+    pub(super) asked: Option<Option<ItemId>>,
     /// Where its state transfer from here goes on; `None` when there is none.
     pub(super) serving: Option<Vec<LogMark>>,
 }
@@ -252,6 +255,11 @@ impl Engine {
             return Ok(());
         };
         let state = peer.spaces.entry(hello.space).or_default();
+        let joins = hello.joined && !state.joined;
+        if joins || !hello.joined {
+            // What it had before it gave its copy up counts for nothing.
+            *state = PeerSpace::default();
+        }
         state.joined = hello.joined;
         state.vector.merge(&hello.vector);
         state.sent.merge(&hello.vector);
@@ -283,6 +291,9 @@ impl Engine {
         };
         self.db.write(|tx| {
             spaces::put_member(tx, n, &member)?;
+            if !hello.joined {
+                logs::forget_acks(tx, n, device)?;
+            }
             logs::put_acks(tx, n, device, &hello.vector)
         })?;
         if hello.joined {
@@ -292,6 +303,14 @@ impl Engine {
             }
             self.ask_for_state(n, device)?;
             self.prune(n)?;
+        }
+        if joins {
+            // It may be new to this space and know nothing of what is held here.
+            let hello = self.hello(n)?;
+            self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Space(hello),
+            });
         }
         Ok(())
     }
@@ -309,7 +328,11 @@ impl Engine {
         {
             return Ok(());
         }
-        if let Some(files) = &space.unsynced {
+        if let Some(files) = space
+            .unsynced
+            .as_ref()
+            .filter(|_| !mutated!(AnnounceUnflushed))
+        {
             let files = files.clone();
             let job = self.next_job();
             if let Some(space) = self.spaces.get_mut(&n) {
@@ -332,7 +355,8 @@ impl Engine {
         };
         let tag = space.secret.writer_tag(&self.device, &incarnation);
         let (keys, device, rng) = (&self.identity.keys, self.device, &mut *self.rng);
-        self.db.write_durable(|tx| {
+        let durable = !mutated!(AnnounceBeforeDurable);
+        self.db.write_as(durable, |tx| {
             loop {
                 let queued = logs::outbox(tx, n, BATCH.0, BATCH.1)?;
                 let Some(last) = queued.last().map(|q| q.0) else {
@@ -570,7 +594,7 @@ impl Engine {
     /// A peer wants everything: one page, and the next when it asks for it. Documents may change
     /// between pages; the vector on the last page is the one of the moment the first was made, so
     /// nothing that came later is taken for known.
-    pub(super) fn serve_state(
+    fn serve_state(
         &mut self,
         device: &DeviceId,
         id: &SpaceId,
@@ -616,6 +640,7 @@ impl Engine {
             docs.push((item, changes));
         }
         last &= docs.len() < 2_000;
+        add_pending(&mut docs, logs::pending(conn, n)?, after, last);
         let body = PageBody {
             space: *id,
             device: self.device,
@@ -635,6 +660,35 @@ impl Engine {
                 message: Message::Page { space: *id, bytes },
             }),
             Err(error) => tracing::error!(%error, "a page of state could not be sealed"),
+        }
+        Ok(())
+    }
+
+    /// Answers those who want state, once nothing of this device's own is unsealed: state must not
+    /// tell what is in no log and perhaps not even flushed yet (DESIGN order 1).
+    pub(super) fn serve_asked(&mut self) -> Result<(), DbError> {
+        let mut ready = Vec::new();
+        for (device, peer) in &self.peers {
+            for (id, state) in &peer.spaces {
+                let Some(after) = state.asked else { continue };
+                let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else {
+                    continue;
+                };
+                let busy = space.unsynced.is_some() || space.sync_job.is_some();
+                if !busy && !logs::outbox_any(self.db.read(), space.row.n)? {
+                    ready.push((*device, *id, after));
+                }
+            }
+        }
+        for (device, id, after) in ready {
+            if let Some(state) = self
+                .peers
+                .get_mut(&device)
+                .and_then(|p| p.spaces.get_mut(&id))
+            {
+                state.asked = None;
+            }
+            self.serve_state(&device, &id, after)?;
         }
         Ok(())
     }
@@ -670,7 +724,16 @@ impl Engine {
             Message::Statements(statements) => self.hear_statements(now, device, &statements),
             Message::Space(hello) => self.hear_space(now, device, hello),
             Message::Batches { space, batches } => self.take_batches(now, device, &space, &batches),
-            Message::WantState { space, after } => self.serve_state(device, &space, after),
+            Message::WantState { space, after } => {
+                if let Some(state) = self
+                    .peers
+                    .get_mut(device)
+                    .and_then(|p| p.spaces.get_mut(&space))
+                {
+                    state.asked = Some(after);
+                }
+                Ok(())
+            }
             Message::Page { space, bytes } => self.take_page(now, device, &space, &bytes),
             Message::Superseded { .. } => Ok(()),
             Message::Bye { reason } => {
@@ -701,4 +764,26 @@ fn seen(
         .into_iter()
         .filter(|log| log.tag != *own && log.seq > 0);
     Ok(others.map(|log| (log.tag, log.seq, log.chain)).collect())
+}
+
+/// Adds changes that wait for what they depend on: the marks of a transfer count their batches as
+/// told, so whoever adopts those must have them too.
+fn add_pending(
+    docs: &mut Vec<(ItemId, Vec<Vec<u8>>)>,
+    pending: Vec<(ItemId, Vec<u8>)>,
+    after: Option<ItemId>,
+    last: bool,
+) {
+    let upto = docs.last().map(|d| d.0);
+    for (item, change) in pending {
+        let before = after.is_some_and(|after| item <= after);
+        let beyond = !last && upto.is_none_or(|upto| item > upto);
+        if before || beyond {
+            continue;
+        }
+        match docs.binary_search_by_key(&item, |d| d.0) {
+            Ok(at) => docs[at].1.push(change),
+            Err(at) => docs.insert(at, (item, vec![change])),
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! to be replaced), then move, content, mode and mtime; copies nobody needs any more go last.
 
 use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
-use ownmesh_crdt::op::OpId;
+use ownmesh_crdt::op::{OpId, Scalar};
 use ownmesh_crdt::tree::{conflict_name, suffixed};
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceSecret};
 
@@ -157,10 +157,19 @@ pub(super) fn sides(
             },
             content: Some(content),
             mode: state.mode.unwrap_or(DEFAULT_FILE),
-            mtime: None,
+            mtime: mtime_by(&row, &op),
         });
     }
     Ok(out)
+}
+
+/// The time of modification that the writer of a losing version recorded with it.
+fn mtime_by(row: &ItemRow, version: &OpId) -> Option<i64> {
+    let mut all = row.doc.regs.all("t").iter().rev();
+    all.find_map(|(op, value)| match value {
+        Scalar::Int(ns) if op.actor == version.actor => Some(*ns),
+        _ => None,
+    })
 }
 
 fn main(id: &ItemId, state: &ItemState, row: &ItemRow, parent: ItemId, name: String) -> Wanted {

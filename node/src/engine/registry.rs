@@ -109,13 +109,9 @@ impl Engine {
     pub(super) fn publish(&mut self, statements: Vec<Vec<u8>>) -> Result<(), DbError> {
         self.take_statements(&statements)?;
         self.db.write_durable(|_| Ok::<(), DbError>(()))?;
-        let ready: Vec<DeviceId> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.ready)
-            .map(|(d, _)| *d)
-            .collect();
-        for device in ready {
+        // Also to those the registry is still being exchanged with: nobody compares again later.
+        let connected: Vec<DeviceId> = self.peers.keys().copied().collect();
+        for device in connected {
             self.effects.push(Effect::Send {
                 device,
                 message: Message::Statements(statements.clone()),
@@ -171,8 +167,6 @@ impl Engine {
         let space = registry::space(&keys, &mesh, id, name, SpaceKind::Folder, seconds(now))
             .map_err(fail)?;
         let epoch = registry::epoch(&keys, &mesh, id, 1, &key, seconds(now)).map_err(fail)?;
-        self.publish(vec![space.bytes().to_vec(), epoch.bytes().to_vec()])
-            .map_err(|e| e.to_string())?;
         let members: Vec<DeviceId> = self.registry.view().devices.keys().copied().collect();
         let grants = registry::grants(
             &keys,
@@ -184,8 +178,9 @@ impl Engine {
             &mut *self.rng,
         )
         .map_err(fail)?;
-        self.publish(vec![grants.bytes().to_vec()])
-            .map_err(|e| e.to_string())?;
+        // In one transaction: a space whose key was never granted could not be repaired.
+        let all = [space, epoch, grants].map(|s| s.bytes().to_vec());
+        self.publish(all.to_vec()).map_err(|e| e.to_string())?;
         Ok(id)
     }
 
@@ -229,9 +224,9 @@ impl Engine {
         if new > 0 {
             let others: Vec<DeviceId> = self
                 .peers
-                .iter()
-                .filter(|(d, p)| p.ready && *d != device)
-                .map(|(d, _)| *d)
+                .keys()
+                .filter(|d| *d != device)
+                .copied()
                 .collect();
             for other in others {
                 self.effects.push(Effect::Send {

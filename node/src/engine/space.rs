@@ -15,7 +15,7 @@ use crate::disk::RelPath;
 use crate::disk::scan::{Found, Guard, ScanError, ScanReport, Scope};
 
 /// How a device takes part in a space, as stored.
-pub(super) const MODES: [&str; 4] = crate::command::MODES;
+pub(super) const MODES: [&str; 1] = crate::command::MODES;
 
 /// Somebody waiting for the end of a scan.
 pub(super) type ScanWaiter = oneshot::Sender<Result<(), CommandError>>;
@@ -262,7 +262,14 @@ impl Space {
 impl Engine {
     /// Takes every space of the database into service.
     pub(super) fn open_spaces(&mut self, now: Now) -> Result<(), DbError> {
-        for row in spaces::all(self.db.read())? {
+        for mut row in spaces::all(self.db.read())? {
+            if row.stopped.as_deref() == Some(JOINING) {
+                // Nobody consented to merging yet, and whoever was asked is gone.
+                self.db.write_durable(|tx| spaces::forget(tx, row.n))?;
+                continue;
+            }
+            // A transfer of state is asked for anew.
+            (row.state_from, row.state_after) = (None, None);
             let name = self.space_name(&row.id);
             let secret = self.mesh.space_secret(&row.id);
             self.effects.push(Effect::Open {
@@ -271,6 +278,9 @@ impl Engine {
             });
             let n = row.n;
             let mut space = Space::new(row, name, secret, now);
+            if ownmesh_crdt::mutated!(LoseOutbox) {
+                self.db.write(|tx| logs::drop_outbox(tx, n, i64::MAX))?;
+            }
             if logs::outbox_len(self.db.read(), n)? > 0 {
                 // Changes of an earlier process that nobody heard of: a loss of power may have taken
                 // the bytes they name, without a trace in times and sizes. They are read once more
@@ -344,7 +354,7 @@ impl Engine {
         }
         let n = self
             .db
-            .write_durable(|tx| spaces::add(tx, &id, path, mode, fs))
+            .write_durable(|tx| spaces::add(tx, &id, path, mode, fs, hold.then_some(JOINING)))
             .map_err(failed)?;
         let row = spaces::all(self.db.read())
             .map_err(failed)?
@@ -359,15 +369,16 @@ impl Engine {
         let mut space = Space::new(row, name.to_owned(), secret, now);
         space.ack_due = true;
         self.spaces.insert(n, space);
-        if hold {
-            self.set_stopped(n, Some(JOINING.into())).map_err(failed)?;
-        }
         self.tell_all(n)?;
+        let others: Vec<_> = self.peers.keys().copied().collect();
+        for device in others {
+            self.ask_for_state(n, &device).map_err(failed)?;
+        }
         Ok(AddReply {
             space: name.to_owned(),
             path: path.to_owned(),
             joined,
-            mode: MODES[usize::from(mode).min(3)].to_owned(),
+            mode: MODES[usize::from(mode).min(MODES.len() - 1)].to_owned(),
             merged: None,
         })
     }
@@ -389,6 +400,17 @@ impl Engine {
             .values()
             .map(|s| (s.name.clone(), s.row.path.clone()))
             .collect()
+    }
+
+    /// Whether the mesh has a space of this name, as far as is known here.
+    pub(crate) fn knows_space(&self, name: &str) -> bool {
+        let id = self.mesh.space_id(name);
+        self.registry.view().spaces.contains_key(&id)
+    }
+
+    /// Whether another device is connected.
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
     }
 
     /// Whether a space of this name may be added, and whether that joins one of the mesh. A name
@@ -509,6 +531,11 @@ impl Engine {
         if let Some(space) = self.spaces.remove(&n) {
             self.effects.push(Effect::Close { space: n });
             self.say_left(&space.row.id);
+            // Whoever joins again begins a log that nobody has seen any of.
+            self.incarnation = None;
+            for peer in self.peers.values_mut() {
+                peer.spaces.remove(&space.row.id);
+            }
         }
         Ok(())
     }
@@ -535,6 +562,26 @@ impl Engine {
     pub(super) fn disturbed(&mut self, n: i64, dirs: Vec<RelPath>) {
         if let Some(space) = self.spaces.get_mut(&n) {
             space.want_scan((!dirs.is_empty()).then_some(dirs));
+        }
+    }
+
+    /// The folder that stands there now is the space's: on this filesystem, with a new marker.
+    pub fn marked(&mut self, n: i64, fs: Result<u64, String>) {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
+        match fs {
+            Ok(fs) => {
+                space.row.fs = fs;
+                space.want_scan(None);
+                if let Err(error) = self.set_stopped(n, None) {
+                    tracing::error!(%error, "the space could not go on");
+                }
+            }
+            Err(reason) => {
+                let wall = self.seen_at.wall;
+                space.problem("", "folder", reason, wall);
+            }
         }
     }
 
@@ -747,6 +794,13 @@ impl Engine {
         if space.row.stopped == why {
             return Ok(());
         }
+        let asks = |w: &Option<String>| w.as_deref().is_some_and(|w| w.starts_with("deletions"));
+        if asks(&space.row.stopped) && why.is_some() {
+            // A question that waits for an answer is not forgotten over a trouble with the disk.
+            return Ok(());
+        }
+        space.brake_seen = 0;
+        space.held = None;
         space.row.stopped.clone_from(&why);
         space.again = true;
         // The others are told: a stopped device confirms nothing.

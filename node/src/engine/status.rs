@@ -165,7 +165,16 @@ impl Engine {
             missing_items,
             missing_bytes,
             conflicts: items::conflict_count(conn, n).unwrap_or(0),
-            only_here_items: only_here,
+            // What could not be taken in is nowhere else either.
+            only_here_items: only_here
+                + u64::try_from(
+                    space
+                        .problems
+                        .keys()
+                        .filter(|item| !item.is_empty())
+                        .count(),
+                )
+                .unwrap_or(0),
             unconfirmed,
             problems,
         }

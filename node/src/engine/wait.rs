@@ -40,10 +40,10 @@ impl Engine {
         match self.wait_for(&request, now) {
             Err(error) => drop(done.send(Err(error))),
             Ok((spaces, device)) => {
-                let until = now.mono
-                    + request
-                        .timeout_s
-                        .map_or(DEFAULT, |s| s.saturating_mul(1_000));
+                let time = request
+                    .timeout_s
+                    .map_or(DEFAULT, |s| s.saturating_mul(1_000));
+                let until = now.mono.saturating_add(time);
                 self.waits.push(Wait {
                     until,
                     spaces,
@@ -159,6 +159,9 @@ impl Engine {
         let (missing, _) = base::dirty_total(conn, waited.n)?;
         if missing > 0 {
             reasons.push(format!("{name}: {missing} items are missing here"));
+        }
+        for (item, problem) in space.problems.iter().take(8) {
+            reasons.push(format!("{name}: {item}: {}", problem.reason));
         }
         if let Some(why) = &space.row.stopped {
             reasons.push(format!("{name}: stopped, {why}"));

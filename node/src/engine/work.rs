@@ -38,7 +38,7 @@ pub struct Want {
     pub staged: String,
     /// Mode and mtime the file is to have.
     pub mode: u32,
-    /// ns; 0: whatever it gets.
+    /// ns.
     pub mtime: i64,
 }
 
@@ -677,6 +677,7 @@ impl Engine {
             return;
         };
         let id = space.row.id;
+        let wall_ns = self.seen_at.wall.saturating_mul(1_000_000);
         let holders: Vec<DeviceId> = self
             .peers
             .iter()
@@ -711,7 +712,7 @@ impl Engine {
                 size,
                 staged,
                 mode: wanted.mode,
-                mtime: wanted.mtime.unwrap_or(0),
+                mtime: wanted.mtime.unwrap_or(wall_ns),
             };
             let list = groups.entry(device).or_default();
             let full = list

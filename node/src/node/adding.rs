@@ -46,6 +46,19 @@ pub(super) async fn add(
             })?,
     };
     let mode = crate::engine::mode_number(request.mode.as_deref().unwrap_or("full"))?;
+    // A space of this name may just have been made on a device that is connected: its statement
+    // gets a moment to arrive before a second one is made.
+    for _ in 0..10 {
+        let wanted = name.clone();
+        let known = handle
+            .call(move |engine, _| engine.knows_space(&wanted) || !engine.has_peers())
+            .await
+            .map_err(stopped)?;
+        if known {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let wanted = name.clone();
     let explicit = request.name.is_some();
     let id = handle

@@ -4,6 +4,7 @@
 //! gives a space's disk one job at a time, fetches aside.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +32,8 @@ struct Folder {
     disk: Arc<dyn Disk>,
     id: SpaceId,
     secret: SpaceSecret,
+    /// Whether it was the folder that was added when it was opened.
+    right: bool,
     _watcher: Option<Watcher>,
 }
 
@@ -45,6 +48,22 @@ fn worker(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
         tracing::error!(%error, "no thread for a job");
     }
+}
+
+/// A job whose end the engine waits for: it hears of it even if the job panics.
+fn job(
+    name: &'static str,
+    inbox: Inbox,
+    failed: Event,
+    work: impl FnOnce(&Inbox) -> Event + Send + 'static,
+) {
+    worker(name, move || {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&inbox)));
+        inbox.put(done.unwrap_or_else(|_| {
+            tracing::error!(name, "a job failed by a bug");
+            failed
+        }));
+    });
 }
 
 impl Folders {
@@ -92,6 +111,7 @@ impl Folders {
                     disk,
                     id,
                     secret,
+                    right: false,
                     _watcher: None,
                 },
             );
@@ -116,6 +136,7 @@ impl Folders {
                 disk,
                 id,
                 secret,
+                right: true,
                 _watcher: watcher,
             },
         );
@@ -129,14 +150,7 @@ impl Folders {
         drop_aside(std::mem::take(&mut self.open));
     }
 
-    pub(super) fn scan(
-        &mut self,
-        engine: &Engine,
-        space: i64,
-        job: Job,
-        guard: Guard,
-        scope: Scope,
-    ) {
+    pub(super) fn scan(&mut self, space: i64, job: Job, guard: Guard, scope: Scope) {
         let inbox = self.inbox.clone();
         let Some(folder) = self.open.get(&space) else {
             inbox_later(
@@ -150,12 +164,17 @@ impl Folders {
             return;
         };
         let (disk, db, secret) = (folder.disk.clone(), self.db.clone(), folder.secret.clone());
-        let watched = folder._watcher.is_some() || engine.guard(space).is_none();
-        if !watched {
-            // It was not the right folder when it was opened: open it anew next time.
+        if !folder.right || crate::disk::scan::check(&*disk, &guard).is_err() {
+            // Another folder than the one that was added, or a disk that was pulled and came back:
+            // opened anew by the next scan.
             drop_aside(self.open.remove(&space));
         }
-        worker("scan", move || {
+        let failed = Event::Scanned {
+            space,
+            job,
+            result: Err(ScanError::Stopped),
+        };
+        self::job("scan", inbox, failed, move |inbox| {
             let result = match Db::reader(&db) {
                 Ok(conn) => scan(
                     &*disk,
@@ -174,7 +193,7 @@ impl Folders {
                 ),
                 Err(error) => Err(ScanError::Base(crate::disk::base::BaseError::new(error))),
             };
-            inbox.put(Event::Scanned { space, job, result });
+            Event::Scanned { space, job, result }
         });
     }
 
@@ -191,17 +210,22 @@ impl Folders {
             );
             return;
         };
-        worker("sync", move || {
+        let failed = Event::Synced {
+            space,
+            job,
+            error: Some("the flush failed".into()),
+        };
+        self::job("sync", inbox, failed, move |_| {
             let done = if files.is_empty() {
                 disk.sync_all()
             } else {
                 files.iter().try_for_each(|f| disk.sync_file(f))
             };
-            inbox.put(Event::Synced {
+            Event::Synced {
                 space,
                 job,
                 error: done.err().map(|e| e.to_string()),
-            });
+            }
         });
     }
 
@@ -223,16 +247,25 @@ impl Folders {
             );
             return;
         };
-        worker("perform", move || {
+        let outcome = |step: &Step| crate::disk::perform::Outcome {
+            id: *step.id(),
+            done: Err(crate::disk::perform::Refused::Changed),
+        };
+        let failed = Event::Performed {
+            space,
+            job,
+            outcomes: steps.iter().map(outcome).collect(),
+        };
+        self::job("perform", inbox, failed, move |_| {
             let names: BTreeMap<_, _> = steps.iter().map(|s| (*s.id(), step_name(s))).collect();
             let seconds = unix_seconds();
             let name = |id: &_| trash::name(seconds, id, names.get(id).map_or("", String::as_str));
             let outcomes = perform(&*disk, &steps, &name);
-            inbox.put(Event::Performed {
+            Event::Performed {
                 space,
                 job,
                 outcomes,
-            });
+            }
         });
     }
 
@@ -316,6 +349,13 @@ impl Folders {
             .await;
         });
     }
+}
+
+/// Puts a space's marker into the folder that stands at `path` now; returns its filesystem.
+pub(super) fn mark(path: &str, id: &SpaceId) -> std::io::Result<u64> {
+    let disk = RealDisk::open(path)?;
+    crate::disk::prepare(&disk, id)?;
+    disk.fs_id()
 }
 
 /// A watcher waits for its thread, and that may be waiting for the engine's queue: never on the

@@ -111,10 +111,17 @@ impl Source for Served {
     }
 
     fn superseded(&self, space: &SpaceId, _: &ContentHash, path: &RelPath) {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if let (Some((n, _)), Some(inbox)) = (state.spaces.get(space), &state.inbox) {
+        // The engine takes this lock for writing: never wait for its queue while holding it.
+        let (n, inbox) = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let Some((n, _)) = state.spaces.get(space) else {
+                return;
+            };
+            (*n, state.inbox.clone())
+        };
+        if let Some(inbox) = inbox {
             inbox.put(Event::Superseded {
-                space: *n,
+                space: n,
                 path: path.clone(),
             });
         }
