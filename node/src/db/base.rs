@@ -13,6 +13,7 @@ use super::items::{column_kind, kind_column};
 use super::{DbError, id};
 use crate::disk::base::{BaseError, BaseReader, BaseRow};
 use crate::disk::hash::Chunk;
+pub use crate::disk::perform::nowhere;
 use crate::disk::{RelPath, Stat};
 
 /// A base row with what was asked of the disk, which a filesystem may have rounded.
@@ -208,12 +209,6 @@ pub fn put(conn: &Connection, space: i64, b: &Base) -> Result<(), DbError> {
         r.racy
     ])?;
     Ok(())
-}
-
-/// The name of a row whose entry is not where it was: nothing on the disk has it.
-#[must_use]
-pub fn nowhere(item: &ItemId) -> String {
-    format!(".mesh-{item}")
 }
 
 /// Has the next scan read again every file that a queued own change is about.

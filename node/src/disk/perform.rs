@@ -177,6 +177,9 @@ pub enum Refused {
     /// The directory has something in it.
     #[error("the directory is not empty")]
     NotEmpty,
+    /// Its place was taken; it stands at [`aside`] now.
+    #[error("its place was taken")]
+    Aside,
     /// The two places lie on two filesystems.
     #[error("it is on another filesystem")]
     CrossDevice,
@@ -256,6 +259,16 @@ pub fn parked(id: &ItemId) -> RelPath {
     private(PARKED).with(&id.to_string())
 }
 
+/// The name of an entry that is not where base has it: nothing else on the disk is called so.
+pub fn nowhere(id: &ItemId) -> String {
+    format!(".mesh-{id}")
+}
+
+/// Where a parked item stands whose new place was taken meanwhile, until it is moved on.
+pub fn aside(id: &ItemId) -> RelPath {
+    RelPath::ROOT.with(&nowhere(id))
+}
+
 /// Brings what a crash left of the user's in `.mesh/tmp` and `.mesh/parked` to the trash.
 ///
 /// `ours` says of a path there that it is exactly what mesh put there and still needs or may
@@ -330,7 +343,15 @@ impl Performer<'_> {
             Step::Park { id, from, expect } => self.rename(id, from, &parked(id), expect),
             Step::Unpark { id, to } => {
                 let from = parked(id);
-                self.disk.rename_new(&from, to)?;
+                if let Err(error) = self.disk.rename_new(&from, to) {
+                    // Nothing of the user's stays where he does not see it.
+                    let here = aside(id);
+                    if self.disk.rename_new(&from, &here).is_ok() {
+                        self.renamed(&from, &here);
+                        return Err(Refused::Aside);
+                    }
+                    return Err(error.into());
+                }
                 self.renamed(&from, to);
                 Ok(self.disk.meta(to)?)
             }

@@ -28,6 +28,19 @@ pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(),
     Ok(())
 }
 
+/// What was parked stands aside now, or (if it does not) is forgotten and made again.
+pub(super) fn unparked(tx: &Connection, n: i64, id: &ItemId, stands: bool) -> Result<(), DbError> {
+    match base::get(tx, n, id)? {
+        Some(mut b) if stands => {
+            b.row.parent = ItemId::ROOT;
+            b.row.name = base::nowhere(id);
+            base::put(tx, n, &b)?;
+            base::mark_dirty(tx, n, &b.row.copy_of.map_or(*id, |c| c.0), 0)
+        }
+        _ => forget_subtree(tx, n, id),
+    }
+}
+
 impl Engine {
     /// Heals what a crash left of steps in a space. To be called before its first scan, with its
     /// disk; the time in seconds only names files in the trash.
@@ -43,19 +56,26 @@ impl Engine {
             .iter()
             .filter_map(|r| Some((r.staged.clone()?, r.ino)))
             .collect();
-        // Parked entries go back where base has them, if that place is free.
+        // Parked entries go back where base has them, or aside if that place is taken.
+        let mut moved = Vec::new();
         for row in &rows {
             let parked = perform::parked(&row.id);
             if disk.meta(&parked).map_err(|e| e.to_string())?.is_none() {
                 continue;
             }
             let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
-            if let Some(home) = home
-                && disk.meta(&home).ok().flatten().is_none()
+            let free = home.filter(|home| disk.meta(home).ok().flatten().is_none());
+            if let Some(home) = free
                 && disk.rename_new(&parked, &home).is_ok()
             {
                 drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
+                continue;
             }
+            let stands = disk.rename_new(&parked, &perform::aside(&row.id)).is_ok();
+            if stands {
+                drop(disk.sync_dir(&RelPath::ROOT));
+            }
+            moved.push((row.id, stands));
         }
         let ours = |path: &RelPath, meta: &crate::disk::Meta| {
             let Some(name) = path.name() else {
@@ -81,7 +101,12 @@ impl Engine {
             }
         }
         self.db
-            .write(|tx| rows.iter().try_for_each(|row| clear(tx, n, disk, row)))
+            .write(|tx| {
+                for (id, stands) in &moved {
+                    unparked(tx, n, id, *stands)?;
+                }
+                rows.iter().try_for_each(|row| clear(tx, n, disk, row))
+            })
             .map_err(|e: DbError| e.to_string())
     }
 }

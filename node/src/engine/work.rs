@@ -579,8 +579,8 @@ impl Engine {
                 if outcome.done.is_ok() && matches!(intent.then, Then::Moved { .. }) {
                     base::remove(tx, n, intent.step.id())?;
                 } else if outcome.done.is_err() && matches!(intent.step, Step::Unpark { .. }) {
-                    // Left in `.mesh/parked`: not a deletion. It is made again.
-                    super::recover::forget_subtree(tx, n, intent.step.id())?;
+                    // Not a deletion: it stands aside, or is made again.
+                    super::recover::unparked(tx, n, intent.step.id(), outcome.done == Err(Refused::Aside))?;
                 }
             }
             for (intent, outcome) in group.iter().zip(&outcomes) {
@@ -599,7 +599,8 @@ impl Engine {
                         }
                         let path = step_path(&intent.step);
                         match refused {
-                            Refused::Changed
+                            Refused::Aside
+                            | Refused::Changed
                             | Refused::Occupied
                             | Refused::Missing
                             | Refused::NotEmpty => {
