@@ -157,13 +157,14 @@ pub(super) fn sides(
             },
             content: Some(content),
             mode: state.mode.unwrap_or(DEFAULT_FILE),
-            mtime: mtime_by(&row, &op),
+            mtime: mtime_by(&row, &op).or(state.mtime),
         });
     }
     Ok(out)
 }
 
-/// The time of modification that the writer of a losing version recorded with it.
+/// The time of modification that the writer of a losing version recorded with it, if that still stands.
+/// What else is shown must be the same on every device: the item's own.
 fn mtime_by(row: &ItemRow, version: &OpId) -> Option<i64> {
     let mut all = row.doc.regs.all("t").iter().rev();
     all.find_map(|(op, value)| match value {
