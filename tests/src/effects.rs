@@ -119,7 +119,7 @@ impl World {
                 self.later(delay, Act::Run { d, life, effect });
             }
             Effect::Mark { space } => {
-                let fs = ownmesh_node::disk::Disk::fs_id(&self.devices[d].disk);
+                let fs = Disk::fs_id(&self.devices[d].disk);
                 if let Some(engine) = &mut self.devices[d].engine {
                     engine.marked(space, fs.map_err(|e| e.to_string()));
                 }

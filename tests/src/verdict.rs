@@ -1,6 +1,6 @@
 //! What has to be true when everything has come to rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::item::{Content, ItemState};
 use ownmesh_crypto::{ContentHash, ItemId};
@@ -9,10 +9,12 @@ use ownmesh_node::engine::{Engine, Event, tree};
 
 use crate::mem_disk::{Entry, Node};
 use crate::transition::one_in;
-use crate::world::{Weather, World};
+use crate::world::{SPACE, Weather, World};
 
 /// Virtual time everything has to come to rest in, ms: longer than any wait of the engine's.
 const REST: u64 = 600_000;
+/// After this time users stop waiting for what nobody has, ms.
+const PATIENCE: u64 = 60_000;
 
 impl World {
     /// Ends all trouble: everybody runs, all are connected, nothing fails.
@@ -55,6 +57,7 @@ impl World {
     /// # Errors
     /// What is still not done after a long time.
     pub fn rest(&mut self) -> Result<(), String> {
+        let start = self.now;
         let end = self.now + REST;
         let mut busy = Vec::new();
         while self.now < end {
@@ -66,6 +69,11 @@ impl World {
             busy = self.busy();
             if busy.is_empty() {
                 return Ok(());
+            }
+            // Nothing but a backup that came back takes away what was announced.
+            let restored = self.reference().counts.contains_key("restored backups");
+            if restored && self.now > start + PATIENCE {
+                self.give_up();
             }
             let stopped: Vec<usize> = (0..self.devices.len())
                 .filter(|d| self.is_stopped(*d))
@@ -85,6 +93,41 @@ impl World {
             self.note(d, &spaces.join("; "));
         }
         Err(format!("it does not come to rest: {}", busy.join("; ")))
+    }
+
+    /// What nobody has any more is given up by a user: announced, and then lost with the disk or the
+    /// database of the only device that had it.
+    fn give_up(&mut self) {
+        let secret = self.secret();
+        let mut held = BTreeSet::new();
+        for device in &self.devices {
+            for entry in device.disk.entries().values() {
+                if let Entry::File(bytes) = entry {
+                    held.insert(secret.content_hash(bytes));
+                }
+            }
+        }
+        let now = self.moment();
+        for d in 0..self.devices.len() {
+            let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else { continue };
+            let conn = engine.db().read();
+            let mut orphans = Vec::new();
+            for (_, id) in base::dirty_after(conn, n, 0, 1_000).unwrap_or_default() {
+                let row = items::get(conn, n, &id).ok().flatten().unwrap_or_default();
+                let versions = ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default();
+                if versions.iter().any(|(_, c)| matches!(c, Content::File { hash, size } if *size > 0 && !held.contains(hash))) {
+                    orphans.push(id);
+                }
+            }
+            let Some(id) = orphans.first().copied() else { continue };
+            let Some(engine) = &mut self.devices[d].engine else { continue };
+            let done = engine.abandon(SPACE, &id, now);
+            self.note(d, &format!("gives up {}: {done:?}", short(&id)));
+            self.reference().count("contents given up");
+            self.perform_effects(d);
+            // One at a time: the others may be done with it then.
+            return;
+        }
     }
 
     fn is_stopped(&self, d: usize) -> bool {

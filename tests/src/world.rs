@@ -801,7 +801,7 @@ impl World {
         }
         self.end(d, End::Kill);
         let before = self.devices[d].disk.entries();
-        let folder_too = one_in(&mut self.rng, 2) && !self.holds_alone(d);
+        let folder_too = one_in(&mut self.rng, 2);
         let device = &mut self.devices[d];
         let Some(backup) = &device.backup else { return };
         let db = Db::from_image(&backup.db).expect("a backup is a database");
@@ -833,23 +833,6 @@ impl World {
         let delay = 50 + self.delay(3_000);
         self.later(delay, Act::Restart { d });
         self.later(delay + 5, Act::Add { d });
-    }
-
-    /// Whether a folder's backup would take away bytes that stand nowhere else. They may be announced
-    /// already: then the mesh waits for them, and no rule can say for how long.
-    fn holds_alone(&self, d: usize) -> bool {
-        let Some(backup) = &self.devices[d].backup else {
-            return false;
-        };
-        let mut elsewhere: Vec<Entry> = backup.disk.entries().into_values().collect();
-        for (_, other) in self.devices.iter().enumerate().filter(|(n, _)| *n != d) {
-            elsewhere.extend(other.disk.entries().into_values());
-        }
-        self.devices[d]
-            .disk
-            .entries()
-            .values()
-            .any(|e| !elsewhere.contains(e))
     }
 
     /// The user settles a conflict, or answers the brake.

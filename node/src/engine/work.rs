@@ -413,6 +413,11 @@ impl Engine {
                         }
                     }
                 }
+                for id in pass.parked.clone() {
+                    let item = base::get(tx, n, &id)?.and_then(|b| b.row.copy_of).map_or(id, |c| c.0);
+                    let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
+                    one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)?;
+                }
                 // An item that was parked but found no place in this pass must not stay parked.
                 if let Some(cut) = pass.group.iter().position(
                     |i| matches!(&i.step, Step::Park { id, .. } if pass.parked.contains(id)),
@@ -1195,26 +1200,7 @@ fn vacate(
         return Ok(false);
     };
     if above.contains(&other) {
-        if pass.touched.contains(&other) {
-            return Ok(false);
-        }
-        let Some(from) = pass.path(&other)? else {
-            return Ok(false);
-        };
-        pass.free(&row);
-        pass.parked.insert(other);
-        let item = row.row.copy_of.map_or(other, |c| c.0);
-        pass.push(
-            item,
-            Step::Park {
-                id: other,
-                from,
-                expect: row.row.stat,
-            },
-            Then::Parked,
-            None,
-        );
-        return Ok(true);
+        return park(pass, other, &row);
     }
     if pass.touched.contains(&other) || above.len() > 64 {
         return Ok(false);
@@ -1224,5 +1210,45 @@ fn vacate(
     above.push(other);
     let _planned = one(pass, space, &item, &sides, above, names)?;
     above.pop();
-    Ok(pass.at(&wanted.parent, &wanted.name)?.is_none())
+    if pass.at(&wanted.parent, &wanted.name)?.is_none() {
+        return Ok(true);
+    }
+    // It is to go into the very directory that is to stand in its place.
+    let goes_inside = match sides.wanted.iter().find(|w| w.id == other) {
+        Some(place) => wanted.kind == Kind::Dir && is_inside(pass, place.parent, wanted.id)?,
+        None => false,
+    };
+    if goes_inside { park(pass, other, &row) } else { Ok(false) }
+}
+
+/// Whether the mesh's tree has a directory at or below another.
+fn is_inside(pass: &Pass<'_>, dir: ItemId, outer: ItemId) -> Result<bool, DbError> {
+    let mut at = dir;
+    for _ in 0..4_096 {
+        if at == outer {
+            return Ok(true);
+        }
+        let spot = crate::db::items::place(pass.tx, pass.n, &at)?;
+        match spot.and_then(|s| s.ep) {
+            Some(up) if at != ItemId::ROOT => at = up,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// Takes an entry out of its place, for the time of this group.
+fn park(pass: &mut Pass<'_>, id: ItemId, row: &Base) -> Result<bool, DbError> {
+    if pass.touched.contains(&id) {
+        return Ok(false);
+    }
+    let Some(from) = pass.path(&id)? else {
+        return Ok(false);
+    };
+    pass.free(row);
+    pass.parked.insert(id);
+    let item = row.row.copy_of.map_or(id, |c| c.0);
+    let expect = row.row.stat;
+    pass.push(item, Step::Park { id, from, expect }, Then::Parked, None);
+    Ok(true)
 }
