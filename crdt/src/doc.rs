@@ -21,7 +21,6 @@ pub use crate::fault::{ApplyError, AuthorError};
 use crate::guard;
 pub use crate::guard::BadChange;
 use crate::history::History;
-use crate::mutated;
 use crate::limits::{MAX_BODY, MAX_CHANGE, MAX_COUNTER, MAX_KEY, MAX_OPS, MAX_VALUE};
 use crate::op::{OpId, Registers, Scalar};
 

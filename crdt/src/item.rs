@@ -20,7 +20,6 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use ownmesh_crypto::ids::{ContentHash, ItemId};
 
 use crate::doc::Edit;
-use crate::mutated;
 use crate::limits::{MAX_NAME, MAX_TARGET};
 use crate::op::{OpId, Registers, Scalar};
 
@@ -253,7 +252,7 @@ impl ItemState {
             .collect();
         let named = |content: &Content| tombs.iter().any(|t| t.content.as_ref() == Some(content));
         let versions: Vec<_> = readable(regs, CONTENT, Content::decode)
-            .filter(|(_, c)| !named(c) && !(mutated!(DeleteNamesNothing) && !tombs.is_empty()))
+            .filter(|(_, c)| !(named(c) || mutated!(DeleteNamesNothing) && !tombs.is_empty()))
             .collect();
         let tomb_ops = regs.ops(TOMB);
         let mut tomb_acts: Vec<_> = tombs.iter().map(|t| t.act).collect();

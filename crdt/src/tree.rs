@@ -23,11 +23,7 @@ pub struct Claim {
 /// shown under [`suffixed`]. Both stay: a name collision never hides or loses a file. `taken` says
 /// whether a live item of the directory claims a name: what somebody called so himself keeps it, and
 /// the suffix becomes longer.
-pub fn settle(
-    name: &str,
-    claims: &[Claim],
-    taken: &dyn Fn(&str) -> bool,
-) -> Vec<(ItemId, String)> {
+pub fn settle(name: &str, claims: &[Claim], taken: &dyn Fn(&str) -> bool) -> Vec<(ItemId, String)> {
     let mut order: Vec<&Claim> = claims.iter().collect();
     order.sort_by_key(|c| (c.since, c.id));
     let mut out = Vec::with_capacity(order.len());

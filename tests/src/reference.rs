@@ -85,7 +85,10 @@ impl Reference {
             out
         };
         let (was, is) = (tally(before), tally(after));
-        for (entry, _) in was.iter().filter(|(e, n)| is.get(*e).is_none_or(|now| now < *n)) {
+        for (entry, _) in was
+            .iter()
+            .filter(|(e, n)| is.get(*e).is_none_or(|now| now < *n))
+        {
             if let Some(version) = self.versions.get_mut(entry) {
                 version.gone.get_or_insert_with(|| what.to_owned());
             }

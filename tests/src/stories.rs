@@ -18,7 +18,10 @@ pub type Story = (&'static str, fn());
 /// All of them.
 pub const ALL: [Story; 12] = [
     ("an unseen version", unseen_version),
-    ("an autosave while a conflict is open", autosave_in_a_conflict),
+    (
+        "an autosave while a conflict is open",
+        autosave_in_a_conflict,
+    ),
     ("rotated logs", rotated_log),
     ("a replaced directory", replaced_directory),
     ("a file made again", made_again),
@@ -62,7 +65,13 @@ fn settle(world: &mut World) {
 
 fn look(world: &mut World, d: usize) {
     if let Some(space) = world.devices[d].space {
-        world.give(d, Event::Disturbed { space, dirs: Vec::new() });
+        world.give(
+            d,
+            Event::Disturbed {
+                space,
+                dirs: Vec::new(),
+            },
+        );
     }
     let until = world.now + 2_000;
     world.run_until(until);
@@ -74,7 +83,9 @@ fn act(world: &mut World, d: usize, act: impl FnOnce(&crate::mem_disk::MemDisk))
     let before = world.devices[d].disk.entries();
     act(&world.devices[d].disk);
     let after = world.devices[d].disk.entries();
-    world.reference().step("told", &before, &after, false, false);
+    world
+        .reference()
+        .step("told", &before, &after, false, false);
 }
 
 fn cut(world: &mut World) {
@@ -90,7 +101,12 @@ fn files(world: &World, d: usize) -> BTreeMap<String, String> {
         Entry::File(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     };
-    world.devices[d].disk.entries().iter().filter_map(|(p, e)| Some((p.clone(), text(e)?))).collect()
+    world.devices[d]
+        .disk
+        .entries()
+        .iter()
+        .filter_map(|(p, e)| Some((p.clone(), text(e)?)))
+        .collect()
 }
 
 fn contents(world: &World, d: usize) -> Vec<String> {
@@ -162,7 +178,14 @@ pub fn rotated_log() {
     settle(&mut world);
     let world = end(world);
     let all = files(&world, 0);
-    assert_eq!((all["log"].as_str(), all["log.1"].as_str(), all["log.2"].as_str()), ("three", "two", "one"));
+    assert_eq!(
+        (
+            all["log"].as_str(),
+            all["log.1"].as_str(),
+            all["log.2"].as_str()
+        ),
+        ("three", "two", "one")
+    );
     assert_eq!(all.len(), 3);
 }
 
@@ -183,7 +206,14 @@ pub fn replaced_directory() {
     settle(&mut world);
     let world = end(world);
     let all = files(&world, 1);
-    assert_eq!((all["docs/a"].as_str(), all["old/a"].as_str(), all["old/b"].as_str()), ("new a", "old a", "old b"));
+    assert_eq!(
+        (
+            all["docs/a"].as_str(),
+            all["old/a"].as_str(),
+            all["old/b"].as_str()
+        ),
+        ("new a", "old a", "old b")
+    );
     assert_eq!(all.len(), 3);
 }
 
@@ -214,7 +244,10 @@ pub fn safe_save() {
     look(&mut world, 1);
     connect(&mut world);
     let world = end(world);
-    assert_eq!(files(&world, 0), BTreeMap::from([("g".to_owned(), "2".to_owned())]));
+    assert_eq!(
+        files(&world, 0),
+        BTreeMap::from([("g".to_owned(), "2".to_owned())])
+    );
 }
 
 /// Review 3: the same tree on both, added at once: no duplicates, no conflicts.
@@ -260,13 +293,19 @@ pub fn torn_file() {
         let mut world = world(&["alice", "bob"], 2);
         act(&mut world, 0, |d| {
             for n in 0..6 {
-                d.user_write(&format!("f{n}"), format!("the long first content of file {n}"));
+                d.user_write(
+                    &format!("f{n}"),
+                    format!("the long first content of file {n}"),
+                );
             }
         });
         settle(&mut world);
         act(&mut world, 0, |d| {
             for n in 0..6 {
-                d.user_write(&format!("f{n}"), format!("the second, longer content of file {n}"));
+                d.user_write(
+                    &format!("f{n}"),
+                    format!("the second, longer content of file {n}"),
+                );
             }
             d.user_write("new", "something new");
         });
@@ -277,7 +316,11 @@ pub fn torn_file() {
         settle(&mut world);
         world.devices[1].disk.revive();
         let world = end(world);
-        assert_eq!(contents(&world, 0).len(), 7, "power lost after {after} calls");
+        assert_eq!(
+            contents(&world, 0).len(),
+            7,
+            "power lost after {after} calls"
+        );
     }
 }
 
@@ -285,12 +328,20 @@ pub fn torn_file() {
 pub fn pruned_log() {
     let mut world = world(&["alice", "bob", "carol"], 2);
     for n in 0..4 {
-        act(&mut world, n % 2, |d| d.user_write(&format!("f{n}"), format!("content {n}")));
+        act(&mut world, n % 2, |d| {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        });
         settle(&mut world);
     }
-    let (engine, n) = (world.devices[0].engine.as_ref().expect("it runs"), world.devices[0].space.expect("it takes part"));
+    let (engine, n) = (
+        world.devices[0].engine.as_ref().expect("it runs"),
+        world.devices[0].space.expect("it takes part"),
+    );
     let all = logs::all(engine.db().read(), n).expect("logs");
-    assert!(all.iter().any(|log| log.seq > 0 && log.low > 1), "nothing was pruned");
+    assert!(
+        all.iter().any(|log| log.seq > 0 && log.low > 1),
+        "nothing was pruned"
+    );
     world.admit();
     world.start(2);
     connect(&mut world);
@@ -337,5 +388,8 @@ pub fn file_in_a_deleted_directory() {
     look(&mut world, 1);
     connect(&mut world);
     let world = end(world);
-    assert_eq!(files(&world, 0), BTreeMap::from([("docs/b".to_owned(), "b".to_owned())]));
+    assert_eq!(
+        files(&world, 0),
+        BTreeMap::from([("docs/b".to_owned(), "b".to_owned())])
+    );
 }

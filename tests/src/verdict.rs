@@ -109,19 +109,32 @@ impl World {
         }
         let now = self.moment();
         for d in 0..self.devices.len() {
-            let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else { continue };
+            let (Some(engine), Some(n)) = (&self.devices[d].engine, self.devices[d].space) else {
+                continue;
+            };
             let conn = engine.db().read();
             let mut orphans = Vec::new();
             for (_, id) in base::dirty_after(conn, n, 0, 1_000).unwrap_or_default() {
                 let row = items::get(conn, n, &id).ok().flatten().unwrap_or_default();
-                let versions = ItemState::from_registers(&row.doc.regs).map(|s| s.versions).unwrap_or_default();
-                if versions.iter().any(|(_, c)| matches!(c, Content::File { hash, size } if *size > 0 && !held.contains(hash))) {
-                    orphans.push(id);
+                let versions = ItemState::from_registers(&row.doc.regs)
+                    .map(|s| s.versions)
+                    .unwrap_or_default();
+                for (_, content) in versions {
+                    if let Content::File { hash, size } = content
+                        && size > 0
+                        && !held.contains(&hash)
+                    {
+                        orphans.push((id, hash));
+                    }
                 }
             }
-            let Some(id) = orphans.first().copied() else { continue };
-            let Some(engine) = &mut self.devices[d].engine else { continue };
-            let done = engine.abandon(SPACE, &id, now);
+            let Some((id, hash)) = orphans.first().copied() else {
+                continue;
+            };
+            let Some(engine) = &mut self.devices[d].engine else {
+                continue;
+            };
+            let done = engine.abandon(SPACE, &id, &hash, now);
             self.note(d, &format!("gives up {}: {done:?}", short(&id)));
             self.reference().count("contents given up");
             self.perform_effects(d);
@@ -348,7 +361,9 @@ impl World {
                 // A copy has the mode that its item had when it was made here.
                 let copy = path.contains("(conflict");
                 let same = match (here, there) {
-                    (Some(a), Some(b)) if copy => (a.kind, &a.bytes, &a.target) == (b.kind, &b.bytes, &b.target),
+                    (Some(a), Some(b)) if copy => {
+                        (a.kind, &a.bytes, &a.target) == (b.kind, &b.bytes, &b.target)
+                    }
                     _ => here == there,
                 };
                 if !same {

@@ -669,10 +669,15 @@ impl World {
             Message::Batches { batches, .. } => {
                 // Others' batches are only passed on.
                 let device = &mut self.devices[from];
-                let (Some(engine), Some(n)) = (&device.engine, device.space) else { return };
+                let (Some(engine), Some(n)) = (&device.engine, device.space) else {
+                    return;
+                };
                 let logs = ownmesh_node::db::logs::all(engine.db().read(), n).unwrap_or_default();
                 for (head, _) in batches.iter().filter_map(|b| peek(b).ok()) {
-                    if logs.iter().any(|l| l.tag == head.tag && l.device == engine.device()) {
+                    if logs
+                        .iter()
+                        .any(|l| l.tag == head.tag && l.device == engine.device())
+                    {
                         device.promised.raise(head.tag, head.seq);
                     }
                 }
@@ -684,10 +689,15 @@ impl World {
     /// Promises that a loss of power has made untrue.
     fn check_promises(&mut self, d: usize) {
         let device = &self.devices[d];
-        let (Some(db), Some(n)) = (&device.db, device.space) else { return };
+        let (Some(db), Some(n)) = (&device.db, device.space) else {
+            return;
+        };
         let kept = ownmesh_node::db::logs::vector(db.read(), n).unwrap_or_default();
         if !kept.covers(&device.promised) {
-            let what = format!("{} has told others what it does not know any more", device.name);
+            let what = format!(
+                "{} has told others what it does not know any more",
+                device.name
+            );
             self.failure.get_or_insert(what);
         }
     }

@@ -11,7 +11,7 @@ use ownmesh_crypto::ItemId;
 
 use super::Engine;
 use crate::db::base::{self, Placing};
-use crate::db::{Connection, DbError};
+use crate::db::{Connection, DbError, items};
 use crate::disk::{Disk, RelPath, TMP, perform, private, trash};
 
 /// Forgets that an entry, and all below it, stands on the disk; it is made again.
@@ -105,26 +105,36 @@ impl Engine {
                 for (id, stands) in &moved {
                     unparked(tx, n, id, *stands)?;
                 }
-                rows.iter().try_for_each(|row| clear(tx, n, disk, row))
+                let ours = |row: &Placing| saved.iter().any(|path| is_of(path, &row.id));
+                rows.iter()
+                    .try_for_each(|row| clear(tx, n, disk, row, ours(row)))
             })
             .map_err(|e: DbError| e.to_string())
     }
 }
 
-fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
+/// Whether a file that was brought to the trash had been taken out of an entry's place by a step.
+fn is_of(path: &RelPath, id: &ItemId) -> bool {
+    let name = path.name().unwrap_or_default();
+    name.ends_with(&format!("rm-{id}")) || name.ends_with(&format!("over-{id}"))
+}
+
+/// `taken`: the step had taken what stood there away and got no further.
+fn clear(
+    tx: &Connection,
+    n: i64,
+    disk: &dyn Disk,
+    row: &Placing,
+    taken: bool,
+) -> Result<(), DbError> {
     if let Some(path) = base::path(tx, n, &row.id)?
         && disk.meta(&path).ok().flatten().is_none()
     {
-        // Moved already? Then it stands at the step's path, and a scan finds it by its inode.
-        let there = RelPath::parse(&row.path)
-            .ok()
-            .filter(|p| *p != path)
-            .and_then(|p| disk.meta(&p).ok().flatten());
-        let moved = match (there, base::get(tx, n, &row.id)?) {
-            (Some(meta), Some(b)) => (meta.ino, meta.dev) == (b.row.stat.ino, b.row.stat.dev),
-            _ => false,
-        };
-        if !moved {
+        // A move is done or not done: what stands in neither place was deleted, as a scan will see.
+        // Only where a step takes something away before it puts something there, or removes what
+        // the mesh has deleted, an empty place says nothing.
+        let alive = items::place(tx, n, &row.item)?.is_some_and(|s| s.alive);
+        if taken || !alive {
             forget_subtree(tx, n, &row.id)?;
         }
     }

@@ -414,7 +414,9 @@ impl Engine {
                     }
                 }
                 for id in pass.parked.clone() {
-                    let item = base::get(tx, n, &id)?.and_then(|b| b.row.copy_of).map_or(id, |c| c.0);
+                    let item = base::get(tx, n, &id)?
+                        .and_then(|b| b.row.copy_of)
+                        .map_or(id, |c| c.0);
                     let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                     one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)?;
                 }
@@ -585,7 +587,12 @@ impl Engine {
                     base::remove(tx, n, intent.step.id())?;
                 } else if outcome.done.is_err() && matches!(intent.step, Step::Unpark { .. }) {
                     // Not a deletion: it stands aside, or is made again.
-                    super::recover::unparked(tx, n, intent.step.id(), outcome.done == Err(Refused::Aside))?;
+                    super::recover::unparked(
+                        tx,
+                        n,
+                        intent.step.id(),
+                        outcome.done == Err(Refused::Aside),
+                    )?;
                 }
             }
             for (intent, outcome) in group.iter().zip(&outcomes) {
@@ -1218,7 +1225,11 @@ fn vacate(
         Some(place) => wanted.kind == Kind::Dir && is_inside(pass, place.parent, wanted.id)?,
         None => false,
     };
-    if goes_inside { park(pass, other, &row) } else { Ok(false) }
+    if goes_inside {
+        park(pass, other, &row)
+    } else {
+        Ok(false)
+    }
 }
 
 /// Whether the mesh's tree has a directory at or below another.
