@@ -12,8 +12,10 @@
 //! engine after what is in its queue; a node that is killed instead loses nothing (see `engine`).
 
 mod adding;
+mod error;
 mod folders;
 mod sources;
+mod startup;
 mod troubles;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,15 +31,14 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{broadcast, oneshot};
 
+pub use self::error::{NodeError, Stopped};
 use self::folders::Folders;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
 use crate::engine::{Effect, Engine, Event, Identity, Job, Notice, Now, StartError};
-use crate::home::{Home, HomeError};
-use crate::net::{
-    Discovery, Net, NetConfig, NetError, NetEvent, NetHandle, Peer, Route, SendError,
-};
+use crate::home::Home;
+use crate::net::{Discovery, NetConfig, NetEvent, NetHandle, Peer, Route, SendError};
 use crate::pair::SponsorEffect;
 
 /// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
@@ -52,29 +53,6 @@ const UNSENT: usize = 32 << 20;
 /// Notices a slow listener may lag behind before it misses some.
 const NOTICES: usize = 1_024;
 
-/// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The home is not usable.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The database is not.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The network is not.
-    #[error(transparent)]
-    Net(#[from] NetError),
-    /// A thread could not be made.
-    #[error("no thread could be started")]
-    Thread(#[from] std::io::Error),
-}
-
-impl From<DbError> for NodeError {
-    fn from(error: DbError) -> Self {
-        Self::Start(error.into())
-    }
-}
-
 /// How a node is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -85,11 +63,6 @@ pub struct Options {
     /// Version shown in the status.
     pub version: String,
 }
-
-/// The node is stopping or has failed; nothing more is answered.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the node is stopping")]
-pub struct Stopped;
 
 type Call = Box<dyn FnOnce(&mut Engine, Now) + Send>;
 
@@ -190,7 +163,7 @@ impl Node {
         let mut rng = StdRng::try_from_rng(&mut rand::rngs::SysRng)
             .map_err(|_| std::io::Error::other("no randomness"))?;
         let instance = rand::Rng::next_u64(&mut rng);
-        let hints: Arc<parking::Hints> = Arc::default();
+        let hints: Arc<startup::Hints> = Arc::default();
         let identity = Identity {
             keys: keys.clone(),
             instance,
@@ -219,7 +192,7 @@ impl Node {
             listen,
             runtime_dir: crate::home::runtime_dir().unwrap_or_else(|_| std::env::temp_dir()),
         };
-        let (net, net_events) = start_net(&config, &options.listen, port).await?;
+        let (net, net_events) = startup::start_net(&config, &options.listen, port).await?;
         hints.set(net.clone());
         let used = net.addresses().first().map(SocketAddr::port);
         if let Some(used) = used.filter(|used| Some(*used) != port) {
@@ -234,7 +207,7 @@ impl Node {
             notices: notices.clone(),
             net: net.clone(),
         };
-        feed_net(inbox.clone(), net_events)?;
+        startup::feed_net(inbox.clone(), net_events)?;
         let runner = Runner {
             clock,
             folders: Folders::new(home.db_path(), Inbox(inbox)),
@@ -263,62 +236,6 @@ impl Node {
             .spawn(move || runner.run(engine, &queue))?;
         Ok(handle)
     }
-}
-
-/// The addresses a ticket names, from a network that starts after the engine.
-mod parking {
-    use std::sync::OnceLock;
-
-    use crate::net::NetHandle;
-
-    #[derive(Default)]
-    pub(super) struct Hints(OnceLock<NetHandle>);
-
-    impl Hints {
-        pub(super) fn set(&self, net: NetHandle) {
-            drop(self.0.set(net));
-        }
-
-        pub(super) fn get(&self) -> Vec<String> {
-            let addresses = self.0.get().map(NetHandle::addresses).unwrap_or_default();
-            addresses.iter().take(4).map(ToString::to_string).collect()
-        }
-    }
-}
-
-async fn start_net(
-    config: &(impl Fn(Vec<SocketAddr>) -> NetConfig + Sync),
-    asked: &[SocketAddr],
-    port: Option<u16>,
-) -> Result<(NetHandle, tokio::sync::mpsc::Receiver<NetEvent>), NetError> {
-    if !asked.is_empty() {
-        return Net::start(config(asked.to_vec())).await;
-    }
-    // The port of last time keeps addresses that others remember true; if it is taken, any will do.
-    if let Some(port) = port {
-        let mut listen = NetConfig::everywhere();
-        listen.iter_mut().for_each(|a| a.set_port(port));
-        if let Ok(started) = Net::start(config(listen)).await {
-            return Ok(started);
-        }
-    }
-    Net::start(config(NetConfig::everywhere())).await
-}
-
-fn feed_net(
-    inbox: SyncSender<Input>,
-    mut events: tokio::sync::mpsc::Receiver<NetEvent>,
-) -> Result<(), NodeError> {
-    std::thread::Builder::new()
-        .name("net-events".into())
-        .spawn(move || {
-            while let Some(event) = events.blocking_recv() {
-                if inbox.send(Input::Net(event)).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok(())
 }
 
 /// The only place that reads clocks for the engine.

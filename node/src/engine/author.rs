@@ -129,7 +129,10 @@ impl Author<'_> {
             && spot.ep == Some(b.row.parent)
             && spot.shown.as_deref() == Some(b.row.name.as_str())
             && b.row.copy_of.is_none();
-        if settled && super::plan::agrees(tx, space, b)? {
+        if settled
+            && super::plan::agrees(tx, space, b)?
+            && base::copies(tx, space, &b.row.id)?.is_empty()
+        {
             base::clean(tx, space, &b.row.id)?;
         }
         Ok(())

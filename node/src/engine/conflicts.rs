@@ -163,6 +163,12 @@ impl Engine {
                 let Some(content) = (if keep == Keep::Here { here } else { there }) else {
                     return Err(CommandError::not_found("version", what));
                 };
+                if state.ops_of(&content).is_empty() {
+                    // What stands here is about to be replaced: its bytes may be in the trash already.
+                    return Err(CommandError::refused("a newer version is on its way here")
+                        .hint("try again when it has arrived")
+                        .about(what));
+                }
                 self.edit_items(n, |docs, actor| {
                     let mut row = docs.load(&id)?;
                     let edits = item::resolve(&row.doc.regs, &content);

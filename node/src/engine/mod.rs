@@ -8,7 +8,7 @@
 //! | file | decides |
 //! |---|---|
 //! | `registry` | who belongs to the mesh, which keys are held |
-//! | `inbound`, `outbound` | batches, acknowledgements, state transfer |
+//! | `inbound`, `outbound`, `state` | batches, acknowledgements, state transfer |
 //! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
 //! | `plan`, `work` | what the disk lacks, and in which order it gets it |
 //! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
@@ -31,6 +31,7 @@ mod plan;
 mod recover;
 mod registry;
 mod space;
+mod state;
 mod status;
 pub mod tree;
 mod wait;

@@ -913,7 +913,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 && i.spot.ep == Some(wanted.parent)
                 && i.spot.shown.as_deref() == Some(wanted.name.as_str())
         });
-        if same && wanted.copy_of.is_none() {
+        if same && wanted.copy_of.is_none() && base::copies(tx, n, &intent.item)?.is_empty() {
             base::clean(tx, n, &intent.item)?;
         }
     }
