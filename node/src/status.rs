@@ -431,7 +431,7 @@ mod tests {
         };
         assert_eq!(
             keys(&value),
-            "bucket device locked mesh peers relays spaces v"
+            "bucket device locked mesh peers problems relays spaces v"
         );
         assert_eq!(
             keys(&value["peers"][0]),
