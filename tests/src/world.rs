@@ -342,7 +342,14 @@ impl World {
 
     /// Ends a process.
     pub fn end(&mut self, d: usize, how: End) {
-        let before = self.devices[d].disk.entries();
+        // What stands in the private folder for a moment is no more flushed than where it was.
+        let mut before = self.devices[d].disk.entries();
+        let aside = self.devices[d].disk.entries_below(".mesh");
+        before.extend(
+            aside
+                .into_iter()
+                .map(|(path, entry)| (format!(".mesh/{path}"), entry)),
+        );
         let rng = &mut self.rng;
         if !self.devices[d].end(how, rng) {
             return;
@@ -362,7 +369,13 @@ impl World {
             "power losses"
         });
         if how == End::Power {
-            let after = self.devices[d].disk.entries();
+            let mut after = self.devices[d].disk.entries();
+            let aside = self.devices[d].disk.entries_below(".mesh");
+            after.extend(
+                aside
+                    .into_iter()
+                    .map(|(path, entry)| (format!(".mesh/{path}"), entry)),
+            );
             let what = format!("{} {} lost power", r.now, self.devices[d].name);
             r.cut(&what, &before, &after);
         }

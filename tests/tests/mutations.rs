@@ -17,7 +17,10 @@ fn every_bug_is_noticed() {
     let mut lines = Vec::new();
     let mut unnoticed = Vec::new();
     for bug in ALL {
-        if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
+        if only
+            .as_ref()
+            .is_some_and(|only| *only != format!("{bug:?}"))
+        {
             continue;
         }
         mutation::set(Some(bug));
@@ -33,7 +36,10 @@ fn every_bug_is_noticed() {
             })
         });
         mutation::set(None);
-        lines.push(format!("{bug:?}: {}", noticed.as_deref().unwrap_or("NOT NOTICED")));
+        lines.push(format!(
+            "{bug:?}: {}",
+            noticed.as_deref().unwrap_or("NOT NOTICED")
+        ));
         if noticed.is_none() {
             unnoticed.push(bug);
         }

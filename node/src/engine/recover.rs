@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use ownmesh_crdt::item::Kind;
-use ownmesh_crypto::ItemId;
+use ownmesh_crdt::item::{ItemState, Kind, Seen};
+use ownmesh_crypto::{ItemId, SpaceSecret};
 
 use super::Engine;
-use crate::db::base::{self, Placing};
+use crate::db::base::{self, Base, Placing};
 use crate::db::{Connection, DbError, items};
-use crate::disk::{Disk, RelPath, TMP, perform, private, trash};
+use crate::disk::base::BaseRow;
+use crate::disk::hash::hash_file;
+use crate::disk::{Disk, MetaKind, RelPath, TMP, perform, private, trash};
 
 /// Forgets that an entry, and all below it, stands on the disk; it is made again.
 pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(), DbError> {
@@ -51,6 +53,9 @@ impl Engine {
         if ownmesh_crdt::mutated!(NoRecovery) {
             return Ok(());
         }
+        let Some((_, secret)) = self.space_keys(n) else {
+            return Ok(());
+        };
         let rows = base::placing(self.db.read(), n).map_err(|e| e.to_string())?;
         let staged: BTreeMap<String, u64> = rows
             .iter()
@@ -107,7 +112,16 @@ impl Engine {
                 }
                 let ours = |row: &Placing| saved.iter().any(|path| is_of(path, &row.id));
                 rows.iter()
-                    .try_for_each(|row| clear(tx, n, disk, row, ours(row)))
+                    .try_for_each(|row| clear(tx, n, disk, row, ours(row)))?;
+                // Directories before what is in them, whatever order the rows have.
+                let mut progress = true;
+                while progress {
+                    progress = false;
+                    for row in &rows {
+                        progress |= remember(tx, n, disk, row, &secret)?;
+                    }
+                }
+                Ok(())
             })
             .map_err(|e: DbError| e.to_string())
     }
@@ -155,4 +169,76 @@ fn clear(
     }
     base::mark_dirty(tx, n, &row.item, 0)?;
     base::placed(tx, n, &row.id)
+}
+
+/// Something new was put in place and the process died before base said so. It is what the mesh asked
+/// for, not what the user made: a deletion that arrives before the first scan must find it, or it
+/// would be taken for a new file and come back. Returns whether base says so now.
+fn remember(
+    tx: &Connection,
+    n: i64,
+    disk: &dyn Disk,
+    row: &Placing,
+    secret: &SpaceSecret,
+) -> Result<bool, DbError> {
+    if row.id != row.item || base::get(tx, n, &row.id)?.is_some() {
+        return Ok(false);
+    }
+    let Ok(path) = RelPath::parse(&row.path) else {
+        return Ok(false);
+    };
+    let Some(meta) = disk.meta(&path).ok().flatten() else {
+        return Ok(false);
+    };
+    let Some(item) = items::get(tx, n, &row.item)? else {
+        return Ok(false);
+    };
+    let (Some(parent), Some(name)) = (item.spot.ep, item.spot.shown.clone()) else {
+        return Ok(false);
+    };
+    let here = path.name() == Some(name.as_str())
+        && base::path(tx, n, &parent)? == path.parent()
+        && base::at(tx, n, &parent, &name)?.is_none();
+    let Some(state) = ItemState::from_registers(&item.doc.regs).filter(|_| here) else {
+        return Ok(false);
+    };
+    let content = match (state.kind, meta.kind) {
+        (Kind::Dir, MetaKind::Dir) => None,
+        (Kind::File, MetaKind::File) if meta.ino == row.ino => {
+            match hash_file(disk, &path, secret) {
+                Ok(hashed) => Some(hashed.content),
+                Err(_) => return Ok(false),
+            }
+        }
+        _ => return Ok(false),
+    };
+    let ops = content
+        .as_ref()
+        .map(|c| state.ops_of(c))
+        .unwrap_or_default();
+    if content.is_some() && ops.is_empty() {
+        return Ok(false);
+    }
+    let b = Base {
+        row: BaseRow {
+            id: row.item,
+            copy_of: None,
+            parent,
+            name,
+            kind: state.kind,
+            content,
+            seen: Seen {
+                c: ops,
+                ..state.seen()
+            },
+            mode: meta.mode,
+            mtime: meta.mtime_ns,
+            stat: meta.stat(),
+            racy: true,
+        },
+        asked_mode: meta.mode,
+        asked_mtime: meta.mtime_ns,
+    };
+    base::put(tx, n, &b)?;
+    Ok(true)
 }

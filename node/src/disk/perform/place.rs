@@ -83,7 +83,7 @@ impl Performer<'_> {
         }
         // Base must get what *we* wrote: what a user saved over it meanwhile has to differ from it.
         Ok(Some(match self.disk.meta(path)? {
-            Some(now) if ours.stat().same_content_likely(&now) => now,
+            Some(now) if ours.stat().same_content_likely(&now) && ours.mode == now.mode => now,
             _ => ours,
         }))
     }
