@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use ownmesh_crdt::item::{ItemState, Kind, Seen};
+use ownmesh_crdt::doc::{ChangeOp, CheckedChange};
+use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
+use ownmesh_crdt::op::{OpId, Scalar};
 use ownmesh_crypto::{ItemId, SpaceSecret};
 
 use super::Engine;
@@ -14,7 +16,7 @@ use crate::db::base::{self, Base, Placing};
 use crate::db::{Connection, DbError, items};
 use crate::disk::base::BaseRow;
 use crate::disk::hash::hash_file;
-use crate::disk::{Disk, MetaKind, RelPath, TMP, perform, private, trash};
+use crate::disk::{Disk, Meta, MetaKind, RelPath, TMP, perform, private, trash};
 
 /// Forgets that an entry, and all below it, stands on the disk; it is made again.
 pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(), DbError> {
@@ -82,7 +84,7 @@ impl Engine {
             }
             moved.push((row.id, stands));
         }
-        let ours = |path: &RelPath, meta: &crate::disk::Meta| {
+        let ours = |path: &RelPath, meta: &Meta| {
             let Some(name) = path.name() else {
                 return false;
             };
@@ -112,7 +114,7 @@ impl Engine {
                 }
                 let ours = |row: &Placing| saved.iter().any(|path| is_of(path, &row.id));
                 rows.iter()
-                    .try_for_each(|row| clear(tx, n, disk, row, ours(row)))?;
+                    .try_for_each(|row| clear(tx, n, disk, row, ours(row), &secret))?;
                 // Directories before what is in them, whatever order the rows have.
                 let mut progress = true;
                 while progress {
@@ -140,6 +142,7 @@ fn clear(
     disk: &dyn Disk,
     row: &Placing,
     taken: bool,
+    secret: &SpaceSecret,
 ) -> Result<(), DbError> {
     if let Some(path) = base::path(tx, n, &row.id)?
         && disk.meta(&path).ok().flatten().is_none()
@@ -164,6 +167,15 @@ fn clear(
             .is_some_and(|m| m.ino == row.ino);
         if ours || b.row.kind == Kind::Symlink {
             b.row.seen.c.clear();
+            if let Some(placed) = placed_by_us(tx, n, disk, &path, row, secret)? {
+                // Not read as an edit even if the mesh has gone on since: it would come back as a
+                // conflict, or bring back what was deleted.
+                b.row.seen.c = placed.ops;
+                b.row.content = Some(placed.content);
+                (b.row.mode, b.row.mtime, b.row.stat) =
+                    (placed.meta.mode, placed.meta.mtime_ns, placed.meta.stat());
+                (b.asked_mode, b.asked_mtime, b.row.racy) = (b.row.mode, b.row.mtime, true);
+            }
             base::put(tx, n, &b)?;
         }
     }
@@ -202,23 +214,14 @@ fn remember(
     let Some(state) = ItemState::from_registers(&item.doc.regs).filter(|_| here) else {
         return Ok(false);
     };
-    let content = match (state.kind, meta.kind) {
-        (Kind::Dir, MetaKind::Dir) => None,
-        (Kind::File, MetaKind::File) if meta.ino == row.ino => {
-            match hash_file(disk, &path, secret) {
-                Ok(hashed) => Some(hashed.content),
-                Err(_) => return Ok(false),
-            }
-        }
+    let (content, ops) = match (state.kind, meta.kind) {
+        (Kind::Dir, MetaKind::Dir) => (None, Vec::new()),
+        (Kind::File, MetaKind::File) => match placed_by_us(tx, n, disk, &path, row, secret)? {
+            Some(placed) => (Some(placed.content), placed.ops),
+            None => return Ok(false),
+        },
         _ => return Ok(false),
     };
-    let ops = content
-        .as_ref()
-        .map(|c| state.ops_of(c))
-        .unwrap_or_default();
-    if content.is_some() && ops.is_empty() {
-        return Ok(false);
-    }
     let b = Base {
         row: BaseRow {
             id: row.item,
@@ -241,4 +244,62 @@ fn remember(
     };
     base::put(tx, n, &b)?;
     Ok(true)
+}
+
+/// What a step put in place.
+struct Placed {
+    content: Content,
+    /// The operations of it that still stand.
+    ops: Vec<OpId>,
+    meta: Meta,
+}
+
+/// The file at `path`, if it is the one a step swapped in and holds what the item held at some time:
+/// anything else is the user's.
+fn placed_by_us(
+    tx: &Connection,
+    n: i64,
+    disk: &dyn Disk,
+    path: &RelPath,
+    row: &Placing,
+    secret: &SpaceSecret,
+) -> Result<Option<Placed>, DbError> {
+    let Some(meta) = disk.meta(path).ok().flatten() else {
+        return Ok(None);
+    };
+    if row.staged.is_none() || meta.ino != row.ino || meta.kind != MetaKind::File {
+        return Ok(None);
+    }
+    let Ok(hashed) = hash_file(disk, path, secret) else {
+        return Ok(None);
+    };
+    let Some(item) = items::get(tx, n, &row.item)? else {
+        return Ok(None);
+    };
+    let changes = item
+        .doc
+        .changes()
+        .map_err(|_| DbError::Damaged("document"))?;
+    let ever = changes
+        .iter()
+        .filter_map(|bytes| CheckedChange::check(bytes).ok())
+        .any(|change| change.ops().iter().any(|op| puts(op, &hashed.content)));
+    if !ever {
+        return Ok(None);
+    }
+    let state = ItemState::from_registers(&item.doc.regs);
+    Ok(Some(Placed {
+        ops: state.map(|s| s.ops_of(&hashed.content)).unwrap_or_default(),
+        content: hashed.content,
+        meta: hashed.meta,
+    }))
+}
+
+fn puts(op: &ChangeOp, content: &Content) -> bool {
+    match &op.put {
+        Some(Scalar::Bytes(bytes)) if op.key == "c" => {
+            Content::decode(bytes).as_ref() == Some(content)
+        }
+        _ => false,
+    }
 }

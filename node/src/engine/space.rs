@@ -369,11 +369,11 @@ impl Engine {
         let mut space = Space::new(row, name.to_owned(), secret, now);
         space.ack_due = true;
         self.spaces.insert(n, space);
-        self.tell_all(n)?;
-        let others: Vec<_> = self.peers.keys().copied().collect();
-        for device in others {
-            self.ask_for_state(n, &device).map_err(failed)?;
+        // What others said of it before is old: whoever takes part answers a newcomer.
+        for peer in self.peers.values_mut() {
+            peer.spaces.remove(&id);
         }
+        self.tell_all(n)?;
         Ok(AddReply {
             space: name.to_owned(),
             path: path.to_owned(),
