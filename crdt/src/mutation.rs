@@ -48,12 +48,10 @@ pub enum M {
     RacyIgnored,
     /// A file is removed without a look at it.
     RemoveUnseen,
-    /// Batches that came out of order are not asked for again, and state is not either.
-    GapsStay,
 }
 
 /// All of them.
-pub const ALL: [M; 20] = [
+pub const ALL: [M; 19] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -73,7 +71,6 @@ pub const ALL: [M; 20] = [
     M::CopiesLast,
     M::RacyIgnored,
     M::RemoveUnseen,
-    M::GapsStay,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

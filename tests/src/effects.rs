@@ -193,10 +193,10 @@ impl World {
         true
     }
 
-    /// Has a user act between two of the coming calls.
-    fn slip(&mut self, d: usize, calls: usize, reads: bool) {
+    /// Has a user act between two of the coming calls, perhaps.
+    fn slip(&mut self, d: usize, calls: usize, reads: bool) -> bool {
         if self.weather.slips == 0 || !one_in(&mut self.rng, self.weather.slips) {
-            return;
+            return false;
         }
         let (at, seed) = (below(&mut self.rng, calls) as u64, self.rng.next_u64());
         let (shared, name) = (Arc::clone(&self.shared), self.devices[d].name.clone());
@@ -216,10 +216,11 @@ impl World {
         } else {
             self.devices[d].disk.before_op(at, act);
         }
+        true
     }
 
     fn run_scan(&mut self, d: usize, space: i64, job: u64, guard: &Guard, scope: &Scope) {
-        self.slip(d, 6, true);
+        let slips = self.slip(d, 6, true);
         let (secret, now) = (self.secret(), self.moment());
         let at_once = one_in(&mut self.rng, 2);
         let disk = self.devices[d].disk.clone();
@@ -254,7 +255,9 @@ impl World {
                 Ok(())
             },
         );
-        disk.disarm();
+        if slips {
+            disk.disarm();
+        }
         for line in lines {
             self.note(d, &line);
         }
@@ -293,7 +296,7 @@ impl World {
 
     fn run_perform(&mut self, d: usize, space: i64, job: u64, steps: &[Step]) {
         self.reference().fleeting.clear();
-        self.slip(d, steps.len() * 3 + 1, false);
+        let slips = self.slip(d, steps.len() * 3 + 1, false);
         self.note(
             d,
             &format!(
@@ -312,7 +315,9 @@ impl World {
         };
         let disk = self.devices[d].disk.clone();
         let outcomes = perform(&disk, steps, &name);
-        disk.disarm();
+        if slips {
+            disk.disarm();
+        }
         self.check_torn(d);
         if self.ended_within(d) {
             return;
@@ -402,10 +407,12 @@ impl World {
             {
                 return Err(Missed::Lost);
             }
-            self.slip(s, 3, true);
+            let slips = self.slip(s, 3, true);
             let theirs = self.devices[s].space.unwrap_or(space);
             let answered = self.ask(s, d, theirs, want);
-            self.devices[s].disk.disarm();
+            if slips {
+                self.devices[s].disk.disarm();
+            }
             bytes = Some(answered?);
         }
         let bytes = bytes.ok_or(Missed::Absent)?;

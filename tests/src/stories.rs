@@ -16,7 +16,7 @@ use crate::world::{Weather, World};
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 12] = [
+pub const ALL: [Story; 15] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -32,6 +32,9 @@ pub const ALL: [Story; 12] = [
     ("a pruned log", pruned_log),
     ("a restored backup", restored_backup),
     ("a file in a deleted directory", file_in_a_deleted_directory),
+    ("a save that slips in", save_that_slips_in),
+    ("swapped names and a loss of power", swapped_names),
+    ("a write in the tick of its hashing", racy_write),
 ];
 
 const AB: Pair = (0, 1);
@@ -392,4 +395,123 @@ pub fn file_in_a_deleted_directory() {
         files(&world, 0),
         BTreeMap::from([("docs/b".to_owned(), "b".to_owned())])
     );
+}
+
+/// Review 13: a save between the look and the swap, at each call there is.
+pub fn save_that_slips_in() {
+    for (removed, at) in (0..24).map(|n| (n % 2 == 1, n / 2)) {
+        let mut world = world(&["alice", "bob"], 2);
+        act(&mut world, 0, |d| d.user_write("f", "first"));
+        settle(&mut world);
+        let slipped_in = std::sync::Arc::new(b"slipped in".to_vec());
+        world.reference().again(&Entry::File(slipped_in), "told");
+        world
+            .reference()
+            .decided("told", &Entry::File(std::sync::Arc::new(b"first".to_vec())));
+        world.devices[1].disk.before_op(at, |d| {
+            if d.user_read("f").is_some() {
+                d.user_save("f", "slipped in");
+            }
+        });
+        act(&mut world, 0, |d| {
+            if removed {
+                d.user_rm("f")
+            } else {
+                d.user_write("f", "second")
+            }
+        });
+        settle(&mut world);
+        // It may have been saved over the one or the other.
+        let second = Entry::File(std::sync::Arc::new(b"second".to_vec()));
+        world.reference().decided("told", &second);
+        let nowhere = {
+            let disk = &world.devices[1].disk;
+            let private = disk.entries_below(".mesh").into_values();
+            !disk
+                .entries()
+                .into_values()
+                .chain(private)
+                .any(|e| is(&e, "slipped in"))
+        };
+        if nowhere {
+            // That call never came, or there was no file any more.
+            let text = Entry::File(std::sync::Arc::new(b"slipped in".to_vec()));
+            world.reference().decided("told", &text);
+        }
+        let world = end(world);
+        let kept = contents(&world, 0).contains(&"slipped in".to_owned());
+        assert!(
+            kept || nowhere,
+            "the save before call {at} is not there any more"
+        );
+    }
+}
+
+fn is(entry: &Entry, text: &str) -> bool {
+    matches!(entry, Entry::File(bytes) if bytes.as_slice() == text.as_bytes())
+}
+
+/// Power goes while names are swapped by way of a third: neither file is taken for deleted.
+pub fn swapped_names() {
+    for n in 0..60 {
+        let mut world = world(&["alice", "bob"], 2);
+        act(&mut world, 0, |d| {
+            d.user_write("a", "one");
+            d.user_mkdir("b");
+            d.user_write("b/in", "two");
+        });
+        settle(&mut world);
+        act(&mut world, 0, |d| {
+            d.user_rename("a", "t");
+            d.user_rename("b", "a");
+            d.user_rename("t", "b");
+        });
+        for _ in 0..n % 4 {
+            let _ = rand::Rng::next_u64(&mut world.rng);
+        }
+        let engine = world.devices[1].engine.as_mut().expect("it runs");
+        engine.record().expect("a database");
+        world.devices[1].doom = Some(End::Power);
+        world.devices[1].disk.crash_after(n / 4);
+        settle(&mut world);
+        world.devices[1].disk.revive();
+        let world = end(world);
+        let all = files(&world, 0);
+        assert_eq!(
+            (all["b"].as_str(), all["a/in"].as_str()),
+            ("one", "two"),
+            "power lost after {} calls",
+            n / 4
+        );
+    }
+}
+
+/// A write in the same tick as the hashing before it leaves no trace in times and sizes.
+pub fn racy_write() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        for name in ["f0", "f1", "f2"] {
+            d.user_write(name, "00");
+        }
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        for name in ["f0", "f1", "f2"] {
+            d.user_write(name, "11");
+        }
+        // Two reads of the marker come first.
+        d.before_read(2, |d| d.user_write("f1", "aa"));
+        d.before_read(4, |d| d.user_write("f1", "bb"));
+    });
+    let mut r = world.reference();
+    for text in ["aa", "bb"] {
+        r.again(&Entry::File(std::sync::Arc::new(text.into())), "told");
+    }
+    for text in ["aa", "11"] {
+        r.decided("told", &Entry::File(std::sync::Arc::new(text.into())));
+    }
+    drop(r);
+    look(&mut world, 0);
+    let world = end(world);
+    assert_eq!(files(&world, 1)["f1"], "bb");
 }

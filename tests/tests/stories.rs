@@ -30,4 +30,7 @@ told!(
     pruned_log,
     restored_backup,
     file_in_a_deleted_directory,
+    save_that_slips_in,
+    swapped_names,
+    racy_write,
 );

@@ -162,7 +162,7 @@ impl Engine {
                 state.sent.raise(tag, seq);
                 state.vector.raise(tag, seq);
             }
-            if gap && !ownmesh_crdt::mutated!(GapsStay) {
+            if gap {
                 state.gap_at.get_or_insert(now.mono + GAP);
             }
         }

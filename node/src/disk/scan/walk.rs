@@ -241,7 +241,11 @@ impl<'a> Walk<'a> {
                     });
                 }
             }
-            _ if !row.racy && row.content.is_some() && row.stat.same_file_unchanged(&meta) => {
+            _ if !row.racy
+                && row.content.is_some()
+                && row.stat.same_file_unchanged(&meta)
+                && !was_touched(&row, &meta) =>
+            {
                 if other_file {
                     self.ready(Found::Refreshed {
                         id: row.id,
