@@ -415,9 +415,9 @@ pub fn save_that_slips_in() {
         });
         act(&mut world, 0, |d| {
             if removed {
-                d.user_rm("f")
+                d.user_rm("f");
             } else {
-                d.user_write("f", "second")
+                d.user_write("f", "second");
             }
         });
         settle(&mut world);
