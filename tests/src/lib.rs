@@ -6,13 +6,14 @@
 //! | `device` | one device: database, disk, engine; killed, cut off from power, restored |
 //! | `link` | what is on its way between two devices |
 //! | `world` | virtual time; what happens next; who performs the engine's effects (`effects`) |
-//! | `transition` | what users and fate do |
+//! | `transition`, `fate` | what users do to folders, and fate to devices |
 //! | `reference` | what a correct mesh would hold, by rules of its own |
 //! | `verdict` | what has to be true in the end |
 //! | `seeds` | many seeds on all cores, and what they came to |
 
 pub mod device;
 pub mod effects;
+pub mod fate;
 pub mod link;
 pub mod mem_disk;
 pub mod reference;

@@ -6,23 +6,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ownmesh_crdt::batch::peek;
-use ownmesh_crdt::message::Message;
-use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::registry::{self, By, JoinPath};
 use ownmesh_crypto::{DeviceId, DeviceKeys, DeviceSeed, MasterKey, MeshSecret, SpaceSecret};
-use ownmesh_node::command::Keep;
 use ownmesh_node::db::{Db, NewMesh, marks};
 use ownmesh_node::disk::{self, Disk};
 use ownmesh_node::engine::{Effect, Event, Now};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::device::{Backup, Device, End};
+use crate::device::{Device, End};
 use crate::link::{Link, Pair, pair, side};
-use crate::mem_disk::Entry;
 use crate::reference::Reference;
-use crate::transition::{below, one_in, user};
+use crate::transition::{below, one_in};
 
 /// The name of the one space.
 pub const SPACE: &str = "docs";
@@ -116,10 +111,10 @@ pub struct World {
     pub(crate) rng: StdRng,
     /// Virtual time, ms.
     pub now: u64,
-    wall: i64,
+    pub(crate) wall: i64,
     queue: BTreeMap<(u64, u64), Act>,
     order: u64,
-    sessions: u64,
+    pub(crate) sessions: u64,
     /// The devices.
     pub devices: Vec<Device>,
     pub(crate) links: BTreeMap<Pair, Link>,
@@ -129,7 +124,6 @@ pub struct World {
     /// What went wrong so badly that the run ends.
     pub failure: Option<String>,
     mesh: MeshSecret,
-    mesh_keys: Vec<Arc<DeviceKeys>>,
     late: Vec<Vec<u8>>,
     ticks: u64,
     /// Start of an item's id whose fate is noted (MESH_ITEM).
@@ -216,7 +210,6 @@ impl World {
             weather,
             failure: None,
             mesh,
-            mesh_keys: keys,
             late,
             ticks: 0,
             follow: std::env::var("MESH_ITEM").ok(),
@@ -253,7 +246,7 @@ impl World {
         u64::try_from(self.moment().wall / 1_000).unwrap_or(0)
     }
 
-    fn set_clocks(&mut self) {
+    pub(crate) fn set_clocks(&mut self) {
         let ns = self.moment().wall * 1_000_000;
         for device in &self.devices {
             device.disk.set_clock(ns);
@@ -392,62 +385,6 @@ impl World {
             }
         }
         self.check_torn(d);
-    }
-
-    /// Breaks a connection; `back`: the network itself is still there.
-    pub fn cut(&mut self, p: Pair, back: bool) {
-        let Some(link) = self.links.get_mut(&p) else {
-            return;
-        };
-        link.up &= back;
-        let Some(session) = link.session.take() else {
-            return;
-        };
-        for (at, other) in [(p.0, p.1), (p.1, p.0)] {
-            let delay = self.delay(2_000);
-            self.later(delay, Act::Down { at, other, session });
-        }
-    }
-
-    /// Gives two devices a network.
-    pub fn join(&mut self, p: Pair) {
-        if let Some(link) = self.links.get_mut(&p) {
-            link.up = true;
-        }
-        let delay = self.delay(100);
-        self.later(delay, Act::Connect(p));
-    }
-
-    fn connect(&mut self, p: Pair) {
-        let both = self.devices[p.0].engine.is_some() && self.devices[p.1].engine.is_some();
-        self.sessions += 1;
-        let (session, now) = (self.sessions, self.now);
-        let Some(link) = self
-            .links
-            .get_mut(&p)
-            .filter(|l| l.up && l.session.is_none() && both)
-        else {
-            return;
-        };
-        link.session = Some(session);
-        let seen = link.seen;
-        for (at, other) in [(p.0, p.1), (p.1, p.0)] {
-            if let Some(old) = seen[side(at, other)] {
-                self.later(
-                    0,
-                    Act::Down {
-                        at,
-                        other,
-                        session: old,
-                    },
-                );
-            }
-            let delay = self.delay(50);
-            self.later(delay, Act::Up { at, other, session });
-            if let Some(link) = self.links.get_mut(&p) {
-                link.last[side(at, other)] = now + delay;
-            }
-        }
     }
 
     // --- what happens ----------------------------------------------------------------------
@@ -644,299 +581,5 @@ impl World {
                 },
             );
         }
-    }
-
-    pub(crate) fn send(&mut self, from: usize, to: &DeviceId, message: &Message) {
-        let Some(to) = self.device_number(to) else {
-            return;
-        };
-        let link = &self.links[&pair(from, to)];
-        let Some(session) = link.seen[side(from, to)].filter(|s| link.session == Some(*s)) else {
-            return;
-        };
-        let at = (self.now + self.delay(self.weather.message))
-            .max(self.links[&pair(from, to)].last[side(to, from)]);
-        if let Some(link) = self.links.get_mut(&pair(from, to)) {
-            link.last[side(to, from)] = at;
-        }
-        let bytes = message.encode();
-        self.promise(from, message);
-        if matches!(message, Message::Page { .. }) {
-            self.reference().count("pages of state");
-        }
-        self.later(
-            at - self.now,
-            Act::Deliver {
-                to,
-                from,
-                session,
-                bytes,
-            },
-        );
-    }
-
-    /// Keeps what a device makes others believe: it must be true after any loss of power.
-    fn promise(&mut self, from: usize, message: &Message) {
-        match message {
-            Message::Space(hello) => self.devices[from].promised.merge(&hello.vector),
-            Message::Batches { batches, .. } => {
-                // Others' batches are only passed on.
-                let device = &mut self.devices[from];
-                let (Some(engine), Some(n)) = (&device.engine, device.space) else {
-                    return;
-                };
-                let logs = ownmesh_node::db::logs::all(engine.db().read(), n).unwrap_or_default();
-                for (head, _) in batches.iter().filter_map(|b| peek(b).ok()) {
-                    if logs
-                        .iter()
-                        .any(|l| l.tag == head.tag && l.device == engine.device())
-                    {
-                        device.promised.raise(head.tag, head.seq);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Promises that a loss of power has made untrue.
-    fn check_promises(&mut self, d: usize) {
-        let device = &self.devices[d];
-        let (Some(db), Some(n)) = (&device.db, device.space) else {
-            return;
-        };
-        let kept = ownmesh_node::db::logs::vector(db.read(), n).unwrap_or_default();
-        if !kept.covers(&device.promised) {
-            let what = format!(
-                "{} has told others what it does not know any more",
-                device.name
-            );
-            self.failure.get_or_insert(what);
-        }
-    }
-
-    // --- a random life ---------------------------------------------------------------------
-
-    /// One step of users or fate.
-    pub fn transition(&mut self) {
-        let sum: usize = self.weather.weights.iter().sum();
-        let mut at = below(&mut self.rng, sum);
-        let what = self.weather.weights.iter().position(|w| {
-            let here = at < *w;
-            at = at.wrapping_sub(*w);
-            here
-        });
-        let d = below(&mut self.rng, self.devices.len());
-        let pairs: Vec<Pair> = self.links.keys().copied().collect();
-        let p = pairs[below(&mut self.rng, pairs.len())];
-        match what.unwrap_or(0) {
-            1 => {
-                self.reference().count("cuts");
-                self.note(p.0, &format!("is cut off from {}", self.devices[p.1].name));
-                let back = one_in(&mut self.rng, 3);
-                self.cut(p, back);
-            }
-            2 => self.join(p),
-            3 => self.end_soon(d, End::Kill),
-            4 => self.end_soon(d, End::Power),
-            5 => self.put_back(d),
-            6 => self.back_up(d),
-            7 => self.answer(d),
-            8 => {
-                let by =
-                    i64::try_from(below(&mut self.rng, 200_000_000)).unwrap_or(0) - 100_000_000;
-                self.wall += by;
-                self.reference().count("clock jumps");
-                self.set_clocks();
-            }
-            9 => self.doom(d),
-            _ => self.user(d),
-        }
-        self.watch();
-    }
-
-    /// A user acts.
-    pub fn user(&mut self, d: usize) {
-        if self.devices[d].space.is_none() && !one_in(&mut self.rng, 4) {
-            return;
-        }
-        let mut r = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = &self.devices[d];
-        user(&mut self.rng, &device.disk, d, &device.name, &mut r, false);
-    }
-
-    /// The process will end in the middle of something.
-    fn doom(&mut self, d: usize) {
-        let how = if one_in(&mut self.rng, 2) {
-            End::Kill
-        } else {
-            End::Power
-        };
-        let after = below(&mut self.rng, 12) as u64;
-        let effects = one_in(&mut self.rng, 3);
-        let device = &mut self.devices[d];
-        let Some(engine) = device.engine.as_mut() else {
-            return;
-        };
-        engine.record().expect("a database in memory is read");
-        if effects {
-            device.doom_effects = Some((after, how));
-        } else {
-            device.doom = Some(how);
-            device.disk.crash_after(after);
-        }
-        self.note(d, "is going to end soon");
-        self.reference().count("ends in the middle of work");
-    }
-
-    pub(crate) fn back_up(&mut self, d: usize) {
-        let device = &mut self.devices[d];
-        let Some(engine) = device.engine.take() else {
-            return;
-        };
-        // A copy of a database in use is one of its commits.
-        let mut db = engine.into_db();
-        let image = db.image().expect("an image");
-        device.backup = Some(Backup {
-            db: image,
-            disk: device.disk.fork(),
-        });
-        device.db = Some(db);
-        device.engine = None;
-        self.note(d, "is stopped and backed up");
-        for other in 0..self.devices.len() {
-            if other != d {
-                self.cut(pair(d, other), true);
-                if let Some(link) = self.links.get_mut(&pair(d, other)) {
-                    link.seen[side(d, other)] = None;
-                }
-            }
-        }
-        self.devices[d].disk.revive();
-        self.devices[d].life += 1;
-        self.later(100, Act::Restart { d });
-    }
-
-    /// The database of an earlier time comes back, with or without the folder.
-    pub(crate) fn put_back(&mut self, d: usize) {
-        if self.devices[d].backup.is_none() {
-            return;
-        }
-        self.end(d, End::Kill);
-        let before = self.devices[d].disk.entries();
-        let folder_too = one_in(&mut self.rng, 2);
-        let device = &mut self.devices[d];
-        let Some(backup) = &device.backup else { return };
-        let db = Db::from_image(&backup.db).expect("a backup is a database");
-        if folder_too {
-            device.disk.restore(&backup.disk);
-        }
-        device.space = ownmesh_node::db::spaces::all(db.read())
-            .ok()
-            .and_then(|s| s.first().map(|s| s.n));
-        device.db = Some(db);
-        device.promised = Vector::default();
-        let after = device.disk.entries();
-        self.note(
-            d,
-            if folder_too {
-                "gets its backup back, folder too"
-            } else {
-                "gets its database back"
-            },
-        );
-        let mut r = self.reference();
-        r.count("restored backups");
-        if folder_too {
-            let what = format!("{} {} was restored", r.now, self.devices[d].name);
-            r.cut(&what, &before, &after);
-        }
-        drop(r);
-        self.set_clocks();
-        let delay = 50 + self.delay(3_000);
-        self.later(delay, Act::Restart { d });
-        self.later(delay + 5, Act::Add { d });
-    }
-
-    /// The user settles a conflict, or answers the brake.
-    fn answer(&mut self, d: usize) {
-        let secret = self.secret();
-        let now = self.moment();
-        let name = self.devices[d].name.clone();
-        let choice = below(&mut self.rng, 3);
-        let Some(engine) = &mut self.devices[d].engine else {
-            return;
-        };
-        if engine.open_spaces_list().any(|s| s.stopped().is_some()) {
-            self.answer_brake(d);
-            return;
-        }
-        let conflicts = engine.conflicts();
-        let Some(one) = conflicts.first() else { return };
-        let keep = [Keep::Here, Keep::There, Keep::Both][choice];
-        let versions = self.versions_of(d, &one.item);
-        let Some(engine) = &mut self.devices[d].engine else {
-            return;
-        };
-        let done = engine.resolve(&one.item, keep, now);
-        let mut r = self.reference();
-        r.note(
-            &name,
-            &format!("resolves {} keeping {keep:?}: {done:?}", one.path),
-        );
-        r.count("conflicts resolved");
-        if keep != Keep::Both && done.is_ok() {
-            let what = format!("{} {name} resolved {}", r.now, one.path);
-            let against: Vec<Entry> = r
-                .known()
-                .filter(|e| match e {
-                    Entry::File(bytes) => versions.contains(&secret.content_hash(bytes)),
-                    Entry::Link(target) => {
-                        versions.contains(&secret.content_hash(target.as_bytes()))
-                    }
-                    _ => false,
-                })
-                .cloned()
-                .collect();
-            against.iter().for_each(|e| r.decided(&what, e));
-        }
-        drop(r);
-        self.perform_effects(d);
-    }
-
-    /// Answers the question of a stopped device.
-    pub fn answer_brake(&mut self, d: usize) {
-        let go_on = one_in(&mut self.rng, 2);
-        let Some(engine) = &mut self.devices[d].engine else {
-            return;
-        };
-        let done = if go_on {
-            engine.go_on(SPACE)
-        } else {
-            engine.revert(SPACE)
-        };
-        if done.is_ok() {
-            self.note(
-                d,
-                if go_on {
-                    "says: go on"
-                } else {
-                    "says: bring it back"
-                },
-            );
-            self.reference().count(if go_on {
-                "brake: go on"
-            } else {
-                "brake: bring back"
-            });
-        }
-        self.perform_effects(d);
-        self.give(d, Event::Tick);
-    }
-
-    /// The keys the mesh was founded with.
-    #[must_use]
-    pub fn keys(&self, d: usize) -> &DeviceKeys {
-        &self.mesh_keys[d]
     }
 }

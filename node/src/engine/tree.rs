@@ -208,6 +208,10 @@ impl Tree<'_> {
         }
         items::put_spot(self.tx, self.space, id, &spot)?;
         base::mark_dirty_anew(self.tx, self.space, id, spot.size)?;
+        // A conflict copy that becomes an item, or was one: whose file it is changes with that.
+        if let Some((main, _)) = base::get(self.tx, self.space, id)?.and_then(|b| b.row.copy_of) {
+            base::mark_dirty(self.tx, self.space, &main, 0)?;
+        }
         let sign = if alive { 1 } else { -1 };
         self.totals.items += sign;
         if spot.kind == Some(Kind::File) {
