@@ -264,6 +264,16 @@ pub fn path(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<RelPa
     Err(DbError::Damaged("directory chain"))
 }
 
+/// Entries whose directory has no row: none, as long as every step is settled with those it rests on.
+pub fn orphans(conn: &Connection, space: i64) -> Result<Vec<ItemId>, DbError> {
+    ids(
+        conn,
+        "SELECT id FROM base b WHERE space = ?1 AND parent <> ?2 AND NOT EXISTS
+         (SELECT 1 FROM base up WHERE up.space = b.space AND up.id = b.parent)",
+        &[&space, ItemId::ROOT.as_bytes()],
+    )
+}
+
 /// Reads base for a scan.
 #[derive(Debug)]
 pub struct Reader<'a> {

@@ -34,6 +34,9 @@
 //! [`Disk::stage`] replaces what it finds.
 
 mod place;
+mod step;
+
+pub use step::{Outcome, Refused, Step};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -44,184 +47,10 @@ use ownmesh_crypto::ids::ItemId;
 use super::base::kind_on_disk;
 use super::{Disk, Meta, MetaKind, PARKED, RelPath, Stat, TMP, TRASH, private, trash};
 
-/// One thing to do to the user's folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Makes a directory; its parent has to be there.
-    MakeDir {
-        /// The item.
-        id: ItemId,
-        /// Where.
-        path: RelPath,
-        /// Permission bits.
-        mode: u32,
-    },
-    /// Puts a staged file in place. It is verified and synced (`sync_all`) by the caller.
-    Write {
-        /// The item.
-        id: ItemId,
-        /// Where.
-        path: RelPath,
-        /// Its name in `.mesh/tmp`.
-        staged: String,
-        /// What it replaces; without it the path has to be free.
-        over: Option<Stat>,
-        /// Permission bits.
-        mode: u32,
-        /// The mtime in ns.
-        mtime: i64,
-    },
-    /// Makes a symlink.
-    Link {
-        /// The item.
-        id: ItemId,
-        /// Where.
-        path: RelPath,
-        /// Where it points; never resolved.
-        target: String,
-        /// What it replaces; without it the path has to be free.
-        over: Option<Stat>,
-    },
-    /// Renames to a free path.
-    Move {
-        /// The item.
-        id: ItemId,
-        /// From where.
-        from: RelPath,
-        /// To where.
-        to: RelPath,
-        /// What stands there; of a directory only the inode counts.
-        expect: Stat,
-    },
-    /// Takes an item out of its place, for moves that go in a circle.
-    Park {
-        /// The item.
-        id: ItemId,
-        /// From where.
-        from: RelPath,
-        /// What stands there.
-        expect: Stat,
-    },
-    /// Puts a parked item in its new place, which has to be free.
-    Unpark {
-        /// The item.
-        id: ItemId,
-        /// To where.
-        to: RelPath,
-    },
-    /// Brings a file or symlink to the trash, or removes an empty directory.
-    Remove {
-        /// The item.
-        id: ItemId,
-        /// Where.
-        path: RelPath,
-        /// What it is.
-        kind: Kind,
-        /// What stands there.
-        expect: Stat,
-    },
-    /// Sets mode and mtime (of a directory the mode only, of a symlink nothing).
-    ///
-    /// A write just before the mtime is set hides behind it, so keep the row racy.
-    Meta {
-        /// The item.
-        id: ItemId,
-        /// Where.
-        path: RelPath,
-        /// Permission bits.
-        mode: u32,
-        /// The mtime in ns.
-        mtime: i64,
-        /// What stands there.
-        expect: Stat,
-    },
-}
-
-impl Step {
-    /// The item it is about.
-    pub fn id(&self) -> &ItemId {
-        match self {
-            Self::MakeDir { id, .. }
-            | Self::Write { id, .. }
-            | Self::Link { id, .. }
-            | Self::Move { id, .. }
-            | Self::Park { id, .. }
-            | Self::Unpark { id, .. }
-            | Self::Remove { id, .. }
-            | Self::Meta { id, .. } => id,
-        }
-    }
-}
-
-/// What became of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The item.
-    pub id: ItemId,
-    /// What can be read back now, for base (nothing after `Remove`), or why it was not done.
-    pub done: Result<Option<Meta>, Refused>,
-}
-
-/// Why a step was not done. The user's file is where it was, or in the trash.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// What stands there is not what base says: scan again.
-    #[error("it was changed meanwhile")]
-    Changed,
-    /// Something stands where nothing should: scan again.
-    #[error("the name is taken")]
-    Occupied,
-    /// What should be there, the parent or the staged file included, is not.
-    #[error("it is not there")]
-    Missing,
-    /// The directory has something in it.
-    #[error("the directory is not empty")]
-    NotEmpty,
-    /// Its place was taken; it stands at [`aside`] now.
-    #[error("its place was taken")]
-    Aside,
-    /// The two places lie on two filesystems.
-    #[error("it is on another filesystem")]
-    CrossDevice,
-    /// The disk or the quota is full.
-    #[error("no space is left")]
-    NoSpace,
-    /// The filesystem is read-only.
-    #[error("the filesystem is read-only")]
-    ReadOnly,
-    /// The system said so.
-    #[error("{message}")]
-    Io {
-        /// What kind of error.
-        kind: io::ErrorKind,
-        /// Its words.
-        message: String,
-    },
-}
-
-impl From<io::Error> for Refused {
-    fn from(error: io::Error) -> Self {
-        use io::ErrorKind as K;
-        match error.kind() {
-            K::NotFound => Self::Missing,
-            K::AlreadyExists => Self::Occupied,
-            // A parent is no directory any more, or a symlink.
-            K::NotADirectory => Self::Changed,
-            K::DirectoryNotEmpty => Self::NotEmpty,
-            K::CrossesDevices => Self::CrossDevice,
-            K::StorageFull | K::QuotaExceeded => Self::NoSpace,
-            K::ReadOnlyFilesystem => Self::ReadOnly,
-            kind => Self::Io {
-                kind,
-                message: error.to_string(),
-            },
-        }
-    }
-}
-
 /// Does the steps in order, then syncs each directory that was touched.
 ///
-/// A refused step does not stop the later ones. `trash_name` gives the name in the trash of what an
+/// A refused step does not stop the later ones, but for those below the directory it was to put
+/// there: another one may stand under that name. `trash_name` gives the name in the trash of what an
 /// item's step replaces ([`trash::name`]).
 ///
 /// Returns: one outcome a step, in order. What is done is durable; a step whose directory could not
@@ -239,11 +68,19 @@ pub fn perform(
         acted: BTreeSet::new(),
     };
     let mut outcomes = Vec::with_capacity(steps.len());
+    // Directories that are not where later steps of the group take them to be.
+    let mut lost = Vec::new();
     for (n, step) in steps.iter().enumerate() {
         performer.step = n;
-        let done = performer.act(step);
+        let done = match step {
+            Step::Unpark { id, .. } if step.is_below(&lost) => performer.set_aside(id),
+            _ if step.is_below(&lost) => Err(Refused::Missing),
+            _ => performer.act(step),
+        };
         if done.is_ok() {
             performer.acted.insert(*step.id());
+        } else {
+            lost.extend(step.puts_dir());
         }
         outcomes.push(Outcome {
             id: *step.id(),
@@ -251,6 +88,16 @@ pub fn perform(
         });
     }
     performer.sync(&mut outcomes);
+    // A directory that may be gone after a loss of power takes along what was put below it.
+    lost.clear();
+    for (step, outcome) in steps.iter().zip(&mut outcomes) {
+        if outcome.done.is_ok() && step.is_below(&lost) {
+            outcome.done = Err(Refused::Missing);
+        }
+        if outcome.done.is_err() {
+            lost.extend(step.puts_dir());
+        }
+    }
     outcomes
 }
 
@@ -343,14 +190,8 @@ impl Performer<'_> {
             Step::Park { id, from, expect } => self.rename(id, from, &parked(id), expect),
             Step::Unpark { id, to } => {
                 let from = parked(id);
-                if let Err(error) = self.disk.rename_new(&from, to) {
-                    // Nothing of the user's stays where he does not see it.
-                    let here = aside(id);
-                    if self.disk.rename_new(&from, &here).is_ok() {
-                        self.renamed(&from, &here);
-                        return Err(Refused::Aside);
-                    }
-                    return Err(error.into());
+                if self.disk.rename_new(&from, to).is_err() {
+                    return self.set_aside(id);
                 }
                 self.renamed(&from, to);
                 Ok(self.disk.meta(to)?)
@@ -369,6 +210,14 @@ impl Performer<'_> {
                 expect,
             } => self.set_meta(id, path, *mode, *mtime, expect),
         }
+    }
+
+    /// Nothing of the user's stays in the private folder, where he does not see it.
+    fn set_aside(&mut self, id: &ItemId) -> Done {
+        let (from, here) = (parked(id), aside(id));
+        self.disk.rename_new(&from, &here)?;
+        self.renamed(&from, &here);
+        Err(Refused::Aside)
     }
 
     fn rename(&mut self, id: &ItemId, from: &RelPath, to: &RelPath, expect: &Stat) -> Done {

@@ -112,6 +112,9 @@ impl Engine {
                 for (id, stands) in &moved {
                     unparked(tx, n, id, *stands)?;
                 }
+                for id in base::orphans(tx, n)? {
+                    forget_subtree(tx, n, &id)?;
+                }
                 let ours = |row: &Placing| saved.iter().any(|path| is_of(path, &row.id));
                 rows.iter()
                     .try_for_each(|row| clear(tx, n, disk, row, ours(row), &secret))?;

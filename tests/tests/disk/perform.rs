@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::Kind;
 use ownmesh_crypto::ids::ItemId;
-use ownmesh_node::disk::perform::{Outcome, Refused, Step, parked, perform};
+use ownmesh_node::disk::perform::{Outcome, Refused, Step, aside, parked, perform};
 use ownmesh_node::disk::{Disk, Meta, MetaKind, RelPath, Stat, trash};
 use ownmesh_tests::mem_disk::MemDisk;
 
@@ -469,6 +469,42 @@ fn a_refused_step_does_not_stop_the_others_and_errors_have_names() {
         ),
         Err(Refused::NoSpace)
     );
+}
+
+#[test]
+fn nothing_goes_into_a_directory_that_only_has_the_name_of_the_one_meant() {
+    let f = Folder::with(&["d/", "d/kept", "p"]);
+    let circle = stat(&f.disk, "p");
+    let made = |path_: &str, n| Step::MakeDir {
+        id: id(n),
+        path: path(path_),
+        mode: 0o755,
+    };
+    let steps = [
+        Step::Park {
+            id: id(9),
+            from: path("p"),
+            expect: circle,
+        },
+        made("d", 2),
+        write(&f.disk, "d/n", None),
+        made("d/e", 3),
+        Step::Unpark {
+            id: id(9),
+            to: path("d/p"),
+        },
+        made("free", 4),
+    ];
+    let done: Vec<_> = run(&f.disk, &steps).into_iter().map(|o| o.done).collect();
+    assert!(done[0].is_ok());
+    assert_eq!(done[1], Err(Refused::Occupied));
+    assert_eq!(done[2], Err(Refused::Missing));
+    assert_eq!(done[3], Err(Refused::Missing));
+    // What was parked does not stay where nobody sees it.
+    assert_eq!(done[4], Err(Refused::Aside));
+    assert!(done[5].is_ok());
+    assert_eq!(text(&f.disk, "d/n"), None);
+    assert!(text(&f.disk, aside(&id(9)).as_str()).is_some());
 }
 
 #[test]
