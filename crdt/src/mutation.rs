@@ -48,10 +48,12 @@ pub enum M {
     RacyIgnored,
     /// A file is removed without a look at it.
     RemoveUnseen,
+    /// An edit leaves standing what another operation put of the bytes it replaces.
+    EqualBytesUnseen,
 }
 
 /// All of them.
-pub const ALL: [M; 19] = [
+pub const ALL: [M; 20] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -71,6 +73,7 @@ pub const ALL: [M; 19] = [
     M::CopiesLast,
     M::RacyIgnored,
     M::RemoveUnseen,
+    M::EqualBytesUnseen,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

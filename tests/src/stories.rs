@@ -16,7 +16,7 @@ use crate::world::{Weather, World};
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 15] = [
+pub const ALL: [Story; 16] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -35,6 +35,7 @@ pub const ALL: [Story; 15] = [
     ("a save that slips in", save_that_slips_in),
     ("swapped names and a loss of power", swapped_names),
     ("a write in the tick of its hashing", racy_write),
+    ("bytes put twice", bytes_put_twice),
 ];
 
 const AB: Pair = (0, 1);
@@ -514,4 +515,21 @@ pub fn racy_write() {
     look(&mut world, 0);
     let world = end(world);
     assert_eq!(files(&world, 1)["f1"], "bb");
+}
+
+/// An edit replaces the bytes its author saw, whoever put them there and however often.
+pub fn bytes_put_twice() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 1, |d| d.user_write("f", "h2 of bob"));
+    look(&mut world, 1);
+    act(&mut world, 1, |d| d.user_write("f", "h1"));
+    look(&mut world, 1);
+    // Alice hears of it while her save on top of h1 is on her disk and not looked at.
+    act(&mut world, 0, |d| d.user_write("f", "h3 of alice"));
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(contents(&world, 0), ["h3 of alice"]);
 }

@@ -33,4 +33,5 @@ told!(
     save_that_slips_in,
     swapped_names,
     racy_write,
+    bytes_put_twice,
 );

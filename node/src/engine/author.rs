@@ -298,6 +298,7 @@ impl Author<'_> {
         let Some(state) = ItemState::from_registers(&row.doc.regs) else {
             return Ok(());
         };
+        equal_too(&mut b, &state);
         let old = b.row.content.take();
         let known = state.ops_of(&content);
         // Bytes that stand in the mesh already: if they came by a step that a crash cut short, there is
@@ -496,13 +497,13 @@ impl Author<'_> {
             None,
             id,
         )?;
-        self.delete(&b)
+        self.delete(b)
     }
 
     /// Authors the deletion of what `b` showed. A newer version that was not on the disk lives on.
-    fn delete(&mut self, b: &Base) -> Result<(), DbError> {
+    fn delete(&mut self, mut b: Base) -> Result<(), DbError> {
         if let Some((main, _)) = b.row.copy_of {
-            return self.drop_version(&main, b);
+            return self.drop_version(&main, &b);
         }
         let mut row = self.docs.load(&b.row.id)?;
         let Some(state) = ItemState::from_registers(&row.doc.regs) else {
@@ -517,10 +518,24 @@ impl Author<'_> {
                 .is_none_or(|c| state.ops_of(c).is_empty()),
         };
         if !dead {
+            equal_too(&mut b, &state);
             let edits = item::delete(&b.row.seen, self.act, b.row.content.as_ref(), &row.doc.regs);
             self.deleted |= self.docs.author(&self.actor, &b.row.id, &mut row, &edits)?;
         }
         Ok(())
+    }
+}
+
+/// Another operation that put the very bytes the disk showed was seen with them, though base has not
+/// heard of it yet: a version that nobody has on a disk would stay behind otherwise.
+fn equal_too(b: &mut Base, state: &ItemState) {
+    if mutated!(EqualBytesUnseen) {
+        return;
+    }
+    if let Some(content) = &b.row.content {
+        b.row.seen.c.extend(state.ops_of(content));
+        b.row.seen.c.sort_unstable();
+        b.row.seen.c.dedup();
     }
 }
 
