@@ -233,10 +233,11 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
     }
     // A copy that is gone from the mesh may be the version that is about to become the main one:
     // its file is a source of the bytes until the main file shows them.
-    if (steps.is_empty() || ownmesh_crdt::mutated!(CopiesLast))
-        && let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none())
-    {
-        steps.extend(toward(wanted, on_disk(&wanted.id)));
+    let copied = steps.is_empty() || ownmesh_crdt::mutated!(CopiesLast);
+    if let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none()) {
+        // A move takes no bytes away, and a copy may wait for the very place it frees.
+        let step = toward(wanted, on_disk(&wanted.id));
+        steps.extend(step.filter(|s| copied || matches!(s, Next::Move(..))));
     }
     if steps.is_empty() {
         for b in &sides.base {

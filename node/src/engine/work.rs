@@ -580,12 +580,22 @@ impl Engine {
         let mut problems = Vec::new();
         let metas: BTreeMap<ItemId, Meta> =
             space.ready.iter().map(|(id, r)| (*id, r.meta)).collect();
+        // What was not taken out of its place still stands there, whatever became of it.
+        let in_place: BTreeSet<ItemId> = group
+            .iter()
+            .zip(&outcomes)
+            .filter(|(i, o)| matches!(i.step, Step::Park { .. }) && o.done.is_err())
+            .map(|(i, _)| *i.step.id())
+            .collect();
         self.db.write(|tx| {
             // Rows of moved entries first make room for one another.
             for (intent, outcome) in group.iter().zip(&outcomes) {
                 if outcome.done.is_ok() && matches!(intent.then, Then::Moved { .. }) {
                     base::remove(tx, n, intent.step.id())?;
-                } else if outcome.done.is_err() && matches!(intent.step, Step::Unpark { .. }) {
+                } else if outcome.done.is_err()
+                    && matches!(intent.step, Step::Unpark { .. })
+                    && !in_place.contains(intent.step.id())
+                {
                     // Not a deletion: it stands aside, or is made again.
                     super::recover::unparked(
                         tx,
@@ -991,8 +1001,13 @@ fn one(
                 return one(pass, space, item, &sides, above, names);
             }
             Next::Make(wanted) => {
-                if pass.touched.contains(&wanted.id) || !vacate(pass, space, &wanted, above, names)?
-                {
+                if pass.touched.contains(&wanted.id) {
+                    continue;
+                }
+                above.push(wanted.id);
+                let free = vacate(pass, space, &wanted, above, names)?;
+                above.pop();
+                if !free {
                     continue;
                 }
                 if let Some(more) = make(pass, space, item, wanted, None, sides.changes)? {
@@ -1220,11 +1235,13 @@ fn vacate(
     if pass.at(&wanted.parent, &wanted.name)?.is_none() {
         return Ok(true);
     }
-    // It is to go into the very directory that is to stand in its place.
-    let goes_inside = match sides.wanted.iter().find(|w| w.id == other) {
-        Some(place) => wanted.kind == Kind::Dir && is_inside(pass, place.parent, wanted.id)?,
-        None => false,
-    };
+    // It is to go into the very directory that waits for its place, or for that of another.
+    let mut goes_inside = false;
+    if let Some(place) = sides.wanted.iter().find(|w| w.id == other) {
+        for waiting in above.iter().chain([&wanted.id]) {
+            goes_inside |= is_inside(pass, place.parent, *waiting)?;
+        }
+    }
     if goes_inside {
         park(pass, other, &row)
     } else {
