@@ -121,6 +121,7 @@ impl World {
         }
         self.end(d, End::Kill);
         let before = self.devices[d].disk.entries();
+        let trashed = self.devices[d].disk.entries_below(".mesh/trash");
         let folder_too = one_in(&mut self.rng, 2);
         let device = &mut self.devices[d];
         let Some(backup) = &device.backup else { return };
@@ -147,6 +148,7 @@ impl World {
         if folder_too {
             let what = format!("{} {} was restored", r.now, self.devices[d].name);
             r.cut(&what, &before, &after);
+            r.emptied(&what, &trashed);
         }
         drop(r);
         self.set_clocks();

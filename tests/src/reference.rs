@@ -163,6 +163,18 @@ impl Reference {
         }
     }
 
+    /// A backup took the place of a folder, its trash included: what was allowed to end there is
+    /// where the user put it.
+    pub fn emptied(&mut self, what: &str, trash: &BTreeMap<String, Entry>) {
+        for entry in trash.values() {
+            if let Some(version) = self.versions.get_mut(entry)
+                && version.trash_will_do
+            {
+                version.gone.get_or_insert_with(|| what.to_owned());
+            }
+        }
+    }
+
     /// The user decided against these bytes (resolving a conflict).
     pub fn decided(&mut self, what: &str, entry: &Entry) {
         if let Some(version) = self.versions.get_mut(entry) {
