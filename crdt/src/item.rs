@@ -415,22 +415,23 @@ pub fn drop_version(version: OpId) -> Vec<Edit> {
 
 /// Ends a conflict: `content` stands for all versions.
 ///
-/// A version that stands already is not put anew, the others go: whoever holds it may be replacing it
-/// now, and nobody would have the bytes that a new operation names.
+/// `held`: whoever decides has its bytes. Then it is put anew, so that two devices that decide
+/// differently while apart have a conflict again, and not nothing. Otherwise a version that stands
+/// already is left standing and the others go: whoever holds it may be replacing it now, and nobody
+/// would have the bytes that a new operation names.
 #[must_use]
-pub fn resolve(regs: &Registers, content: &Content) -> Vec<Edit> {
-    let is_it = |c: &Content| c == content;
-    if !readable(regs, CONTENT, Content::decode).any(|(_, c)| is_it(&c)) {
+pub fn resolve(regs: &Registers, content: &Content, held: bool) -> Vec<Edit> {
+    let kept: Vec<OpId> = readable(regs, CONTENT, Content::decode)
+        .filter(|(_, c)| c == content)
+        .map(|(id, _)| id)
+        .collect();
+    if held || kept.is_empty() {
         return vec![put(
             CONTENT,
             Scalar::Bytes(content.encode()),
             regs.ops(CONTENT),
         )];
     }
-    let kept: Vec<OpId> = readable(regs, CONTENT, Content::decode)
-        .filter(|(_, c)| is_it(c))
-        .map(|(id, _)| id)
-        .collect();
     let mut others = regs.ops(CONTENT);
     others.retain(|id| !kept.contains(id));
     vec![delete_ops(CONTENT, others)]
@@ -448,7 +449,7 @@ pub fn revive(regs: &Registers, held: Option<&Content>) -> Vec<Edit> {
     if let Some(held) = held
         && readable(regs, CONTENT, Content::decode).any(|(_, c)| c != *held)
     {
-        edits.extend(resolve(regs, held));
+        edits.extend(resolve(regs, held, true));
     }
     edits
 }

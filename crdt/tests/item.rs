@@ -42,6 +42,7 @@ fn state(doc: &ItemDoc) -> ItemState {
 }
 
 /// Two devices that share one new file holding content 1.
+#[derive(Clone)]
 struct Pair {
     a: ItemDoc,
     b: ItemDoc,
@@ -214,9 +215,22 @@ fn resolving_ends_a_conflict() {
         &pair.b.regs.clone(),
     ));
     pair.meet();
-    pair.a(&resolve(&pair.a.regs.clone(), &file(2)));
+    let mut apart = pair.clone();
+    pair.a(&resolve(&pair.a.regs.clone(), &file(2), false));
     let s = pair.meet();
     assert_eq!((contents(&s), s.conflicts()), (vec![file(2)], vec![]));
+
+    // Two who decide differently while apart, each with the bytes in hand: a conflict again.
+    apart.a(&resolve(&apart.a.regs.clone(), &file(2), true));
+    apart.b(&resolve(&apart.b.regs.clone(), &file(3), true));
+    let s = apart.meet();
+    assert_eq!(s.conflicts().len(), 1);
+    assert_eq!(contents(&s).len(), 2);
+
+    apart.a(&resolve(&apart.a.regs.clone(), &file(2), true));
+    apart.b(&resolve(&apart.b.regs.clone(), &file(2), true));
+    let s = apart.meet();
+    assert_eq!(s.conflicts(), vec![], "the same decision twice is one");
 }
 
 #[test]

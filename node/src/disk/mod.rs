@@ -220,6 +220,12 @@ pub trait Disk: Send + Sync {
     }
 }
 
+/// The mode of a directory while something is done in it: its owner may. A crash in that moment leaves
+/// it so; what the mode was before stands in base.
+pub fn lift(mode: u32) -> u32 {
+    mode | 0o300
+}
+
 /// [`Disk::copy_range`] through a buffer.
 pub fn copy_by_reading(
     from: &dyn ReadAt,

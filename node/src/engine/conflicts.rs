@@ -169,9 +169,10 @@ impl Engine {
                         .hint("try again when it has arrived")
                         .about(what));
                 }
+                let held = self.has_bytes(n, &id, &content).map_err(failed)?;
                 self.edit_items(n, |docs, actor| {
                     let mut row = docs.load(&id)?;
-                    let edits = item::resolve(&row.doc.regs, &content);
+                    let edits = item::resolve(&row.doc.regs, &content, held);
                     docs.author(actor, &id, &mut row, &edits)?;
                     Ok(())
                 })
@@ -180,6 +181,13 @@ impl Engine {
         }
         self.nudge(now);
         Ok(())
+    }
+
+    /// Whether a version of an item stands on this disk, as its file or as a copy.
+    fn has_bytes(&self, n: i64, id: &ItemId, content: &Content) -> Result<bool, DbError> {
+        let is_it = |b: &base::Base| b.row.content.as_ref() == Some(content);
+        Ok(base::get(self.db.read(), n, id)?.iter().any(is_it)
+            || base::copies(self.db.read(), n, id)?.iter().any(is_it))
     }
 
     /// Every copy becomes a file of its own under its present name.
@@ -201,6 +209,7 @@ impl Engine {
         let Some(content) = state.content().cloned() else {
             return Ok(());
         };
+        let held = self.has_bytes(n, id, &content)?;
         self.edit_items(n, |docs, actor| {
             for copy in sides.wanted.iter().filter(|w| w.copy_of.is_some()) {
                 let mut row = docs.load(&copy.id)?;
@@ -218,7 +227,7 @@ impl Engine {
                 docs.author(actor, &copy.id, &mut row, &edits)?;
             }
             let mut row = docs.load(id)?;
-            let edits = item::resolve(&row.doc.regs, &content);
+            let edits = item::resolve(&row.doc.regs, &content, held);
             docs.author(actor, id, &mut row, &edits)?;
             Ok(())
         })

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::disk::{
     Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading,
-    private,
+    lift, private,
 };
 
 /// A folder of the real filesystem.
@@ -105,12 +105,58 @@ impl RealDisk {
         Ok(act(dir.as_fd(), name)?)
     }
 
+    /// What its owner may not open is flushed with all the rest of the filesystem.
+    fn sync(&self, path: &RelPath, flags: OFlags) -> io::Result<()> {
+        match self.walk(path, flags) {
+            Ok(fd) => Ok(fs::fsync(fd)?),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => self.sync_all(),
+            Err(e) => Err(e),
+        }
+    }
+
     fn rename_with(&self, from: &RelPath, to: &RelPath, how: How) -> io::Result<()> {
-        self.in_parent(from, |from_dir, from_name| {
-            Ok(self.in_parent(to, |to_dir, to_name| {
-                how.rename(from_dir, from_name, to_dir, to_name)
-            }))
-        })?
+        self.lifted(&[from, to], || {
+            self.in_parent(from, |from_dir, from_name| {
+                Ok(self.in_parent(to, |to_dir, to_name| {
+                    how.rename(from_dir, from_name, to_dir, to_name)
+                }))
+            })?
+        })
+    }
+
+    /// Does something to the names in directories that their owner may not write to, as package
+    /// caches are: the right is given for the time of it, and only where it was missing. The mode
+    /// came with the tree and is no lock on the mesh; the folder itself is never touched.
+    ///
+    /// A crash leaves the right given; what heals the steps takes it back ([`crate::disk::lift`]).
+    fn lifted<T>(&self, paths: &[&RelPath], act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let refused = match act() {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => e,
+            done => return done,
+        };
+        let mut given = Vec::new();
+        for dir in paths.iter().filter_map(|path| path.parent()) {
+            if dir.is_root() || dir.components().next() == Some(PRIVATE) {
+                continue;
+            }
+            if let Ok(Some(meta)) = self.meta(&dir)
+                && meta.kind == MetaKind::Dir
+                && lift(meta.mode) != meta.mode
+                && self.set_mode(&dir, lift(meta.mode)).is_ok()
+            {
+                given.push((dir, meta.mode));
+            }
+        }
+        if given.is_empty() {
+            return Err(refused);
+        }
+        let done = act();
+        for (dir, mode) in given {
+            if let Err(error) = self.set_mode(&dir, mode) {
+                tracing::warn!(%dir, %error, "the directory stays writable");
+            }
+        }
+        done
     }
 }
 
@@ -314,13 +360,17 @@ impl Disk for RealDisk {
     }
 
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {
-        self.in_parent(path, |dir, name| fs::mkdirat(dir, name, mode_of(mode)))?;
+        self.lifted(&[path], || {
+            self.in_parent(path, |dir, name| fs::mkdirat(dir, name, mode_of(mode)))
+        })?;
         // The umask does not decide about modes that come from another device.
         self.set_mode(path, mode)
     }
 
     fn symlink(&self, target: &str, path: &RelPath) -> io::Result<()> {
-        self.in_parent(path, |dir, name| fs::symlinkat(target, dir, name))
+        self.lifted(&[path], || {
+            self.in_parent(path, |dir, name| fs::symlinkat(target, dir, name))
+        })
     }
 
     fn rename_new(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
@@ -348,8 +398,10 @@ impl Disk for RealDisk {
     }
 
     fn rmdir(&self, path: &RelPath) -> io::Result<()> {
-        self.in_parent(path, |dir, name| {
-            fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+        self.lifted(&[path], || {
+            self.in_parent(path, |dir, name| {
+                fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+            })
         })
     }
 
@@ -398,13 +450,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_file(&self, path: &RelPath) -> io::Result<()> {
-        let fd = self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        Ok(fs::fsync(fd)?)
+        self.sync(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
     }
 
     fn sync_dir(&self, path: &RelPath) -> io::Result<()> {
-        let fd = self.walk(path, DIR)?;
-        Ok(fs::fsync(fd)?)
+        self.sync(path, DIR)
     }
 
     fn fs_id(&self) -> io::Result<u64> {
