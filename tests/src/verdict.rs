@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::item::{Content, ItemState};
 use ownmesh_crypto::{ContentHash, ItemId};
-use ownmesh_node::db::{Connection, base, items, logs};
+use ownmesh_node::db::{Connection, base, dirty, items, logs};
 use ownmesh_node::engine::{Engine, Event, tree};
 
 use crate::mem_disk::{Entry, Node};
@@ -114,7 +114,7 @@ impl World {
             };
             let conn = engine.db().read();
             let mut orphans = Vec::new();
-            for (_, id) in base::dirty_after(conn, n, 0, 1_000).unwrap_or_default() {
+            for (_, id) in dirty::after(conn, n, 0, 1_000).unwrap_or_default() {
                 let row = items::get(conn, n, &id).ok().flatten().unwrap_or_default();
                 let versions = ItemState::from_registers(&row.doc.regs)
                     .map(|s| s.versions)
@@ -162,7 +162,7 @@ impl World {
                 continue;
             };
             let conn = engine.db().read();
-            let dirty = base::dirty_after(conn, n, 0, 1_000).unwrap_or_default();
+            let dirty = dirty::after(conn, n, 0, 1_000).unwrap_or_default();
             for (_, item) in &dirty {
                 out.push(format!(
                     "{} has {} to do: {}",

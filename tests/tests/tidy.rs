@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 const LINES: usize = 600;
 
 /// Files over the budget that are yet to be split, and what they may not outgrow meanwhile.
-const LARGE: [(&str, usize); 5] = [
-    ("node/src/db/base.rs", 650),
+const LARGE: [(&str, usize); 3] = [
     ("node/src/engine/outbound.rs", 750),
     ("node/src/engine/space.rs", 900),
     ("node/src/engine/work.rs", 1_300),
-    ("tests/src/world.rs", 950),
 ];
 
 /// Crate, as named in code; what may name it. Test code is held to the same.

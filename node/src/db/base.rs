@@ -1,4 +1,4 @@
-//! Base: what disk and mesh last agreed on, per item; the work that is left; where content lies.
+//! Base: what disk and mesh last agreed on, per item.
 //!
 //! A row is written after the disk shows it and never before (ARCHITECTURE.md, order 2): a row that is lost
 //! with a power failure is found again by comparing hashes, one that came too early would make the
@@ -6,13 +6,12 @@
 
 use ownmesh_crdt::item::{Content, Seen};
 use ownmesh_crdt::op::OpId;
-use ownmesh_crypto::{ChunkId, ContentHash, ItemId};
+use ownmesh_crypto::{ContentHash, ItemId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::items::{column_kind, kind_column};
-use super::{DbError, id};
+use super::{DbError, id, ids};
 use crate::disk::base::{BaseError, BaseReader, BaseRow};
-use crate::disk::hash::Chunk;
 pub use crate::disk::perform::nowhere;
 use crate::disk::{RelPath, Stat};
 
@@ -318,184 +317,6 @@ impl BaseReader for Reader<'_> {
     }
 }
 
-/// Keeps the chunk list of a large content, and where each chunk lies in it.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn put_chunks(
-    conn: &Connection,
-    space: i64,
-    hash: &ContentHash,
-    chunks: &[Chunk],
-) -> Result<(), DbError> {
-    if chunks.is_empty() {
-        return Ok(());
-    }
-    let mut list = Vec::with_capacity(chunks.len() * 36);
-    let mut put = conn.prepare_cached("INSERT OR IGNORE INTO chunk VALUES(?1, ?2, ?3, ?4, ?5)")?;
-    let mut offset = 0_i64;
-    for chunk in chunks {
-        list.extend_from_slice(chunk.id.as_bytes());
-        list.extend_from_slice(&chunk.len.to_be_bytes());
-        put.execute(params![
-            space,
-            chunk.id.as_bytes(),
-            hash.as_bytes(),
-            offset,
-            chunk.len
-        ])?;
-        offset += i64::from(chunk.len);
-    }
-    conn.prepare_cached("INSERT OR REPLACE INTO content VALUES(?1, ?2, ?3)")?
-        .execute(params![space, hash.as_bytes(), list])?;
-    Ok(())
-}
-
-/// The chunk list of a large content.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn chunks(
-    conn: &Connection,
-    space: i64,
-    hash: &ContentHash,
-) -> Result<Option<Vec<Chunk>>, DbError> {
-    let list: Option<Vec<u8>> = conn
-        .prepare_cached("SELECT chunks FROM content WHERE space = ?1 AND hash = ?2")?
-        .query_row(params![space, hash.as_bytes()], |row| row.get(0))
-        .optional()?;
-    list.map(|list| {
-        list.chunks(36)
-            .map(|c| {
-                let c: &[u8; 36] = c.try_into().map_err(|_| DbError::Damaged("chunk list"))?;
-                Ok(Chunk {
-                    id: id(&c[..32], "chunk id")?,
-                    len: u32::from_be_bytes([c[32], c[33], c[34], c[35]]),
-                })
-            })
-            .collect()
-    })
-    .transpose()
-}
-
-/// Contents that hold a chunk, and where in them: `(content, offset, length)`.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn chunk_places(
-    conn: &Connection,
-    space: i64,
-    chunk: &ChunkId,
-) -> Result<Vec<(ContentHash, u64, u32)>, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT hash, offset, len FROM chunk WHERE space = ?1 AND id = ?2 LIMIT 8",
-    )?;
-    let mut rows = query.query(params![space, chunk.as_bytes()])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push((
-            id(&row.get::<_, Vec<u8>>(0)?, "content hash")?,
-            row.get::<_, i64>(1)?.cast_unsigned(),
-            row.get(2)?,
-        ));
-    }
-    Ok(out)
-}
-
-/// Drops the chunk list of a content no file holds any more.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn drop_chunks(conn: &Connection, space: i64, hash: &ContentHash) -> Result<(), DbError> {
-    let Some(list) = chunks(conn, space, hash)? else {
-        return Ok(());
-    };
-    let mut drop =
-        conn.prepare_cached("DELETE FROM chunk WHERE space = ?1 AND id = ?2 AND hash = ?3")?;
-    for chunk in list {
-        drop.execute(params![space, chunk.id.as_bytes(), hash.as_bytes()])?;
-    }
-    conn.prepare_cached("DELETE FROM content WHERE space = ?1 AND hash = ?2")?
-        .execute(params![space, hash.as_bytes()])?;
-    Ok(())
-}
-
-/// Notes that an item differs, or may differ, between mesh and disk.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn mark_dirty(conn: &Connection, space: i64, item: &ItemId, bytes: u64) -> Result<(), DbError> {
-    conn.prepare_cached(
-        "INSERT INTO dirty(space, item, bytes) VALUES(?1, ?2, ?3) ON CONFLICT(space, item) DO UPDATE SET bytes = ?3",
-    )?
-    .execute(params![space, item.as_bytes(), bytes.cast_signed()])?;
-    Ok(())
-}
-
-/// [`mark_dirty`] with a new number: those who read on from a number see it once more.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn mark_dirty_anew(
-    conn: &Connection,
-    space: i64,
-    item: &ItemId,
-    bytes: u64,
-) -> Result<(), DbError> {
-    clean(conn, space, item)?;
-    mark_dirty(conn, space, item, bytes)
-}
-
-/// Takes an item off the list.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn clean(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM dirty WHERE space = ?1 AND item = ?2")?
-        .execute(params![space, item.as_bytes()])?;
-    Ok(())
-}
-
-/// Items on the list after number `after`, in the order they came.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn dirty_after(
-    conn: &Connection,
-    space: i64,
-    after: i64,
-    limit: usize,
-) -> Result<Vec<(i64, ItemId)>, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT n, item FROM dirty WHERE space = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
-    )?;
-    let mut rows = query.query(params![
-        space,
-        after,
-        i64::try_from(limit).unwrap_or(i64::MAX)
-    ])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
-    }
-    Ok(out)
-}
-
-/// How many items are on the list, and their bytes.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn dirty_total(conn: &Connection, space: i64) -> Result<(u64, u64), DbError> {
-    Ok(conn
-        .prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM dirty WHERE space = ?1")?
-        .query_row([space], |row| {
-            Ok((
-                row.get::<_, i64>(0)?.cast_unsigned(),
-                row.get::<_, i64>(1)?.cast_unsigned(),
-            ))
-        })?)
-}
-
 /// Entries that stand in a directory.
 ///
 /// # Errors
@@ -508,58 +329,6 @@ pub fn child_ids(conn: &Connection, space: i64, dir: &ItemId) -> Result<Vec<Item
     )
 }
 
-fn ids(
-    conn: &Connection,
-    sql: &str,
-    args: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<ItemId>, DbError> {
-    let mut query = conn.prepare_cached(sql)?;
-    let mut rows = query.query(args)?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push(id(&row.get::<_, Vec<u8>>(0)?, "item id")?);
-    }
-    Ok(out)
-}
-
-const DEAD: &str =
-    "FROM dirty d CROSS JOIN item i ON i.space = d.space AND i.id = d.item AND i.alive = 0
-     CROSS JOIN base b ON b.space = d.space AND b.id = d.item WHERE d.space = ?1";
-
-/// Items that stand on the disk and are dead in the mesh.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn dirty_dead(conn: &Connection, space: i64) -> Result<Vec<ItemId>, DbError> {
-    ids(
-        conn,
-        &format!("SELECT d.item {DEAD} ORDER BY d.n"),
-        &[&space],
-    )
-}
-
-/// Whether there is one with a number above `after`.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn any_dead_dirty(conn: &Connection, space: i64, after: i64) -> Result<bool, DbError> {
-    Ok(conn
-        .prepare_cached(&format!("SELECT 1 {DEAD} AND d.n > ?2 LIMIT 1"))?
-        .exists([space, after])?)
-}
-
-/// The newest number on the list; 0 if it is empty.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn newest_dirty(conn: &Connection, space: i64) -> Result<i64, DbError> {
-    let n: Option<i64> = conn
-        .prepare_cached("SELECT n FROM dirty WHERE space = ?1 ORDER BY n DESC LIMIT 1")?
-        .query_row([space], |row| row.get(0))
-        .optional()?;
-    Ok(n.unwrap_or(0))
-}
-
 /// Files on the disk.
 ///
 /// # Errors
@@ -569,68 +338,4 @@ pub fn files(conn: &Connection, space: i64) -> Result<u64, DbError> {
         .prepare_cached("SELECT count(*) FROM base WHERE space = ?1 AND kind <> 1")?
         .query_row([space], |row| row.get(0))?;
     Ok(n.cast_unsigned())
-}
-
-/// One step under way on the disk.
-#[derive(Clone, Debug)]
-pub struct Placing {
-    /// Item or copy.
-    pub id: ItemId,
-    /// Item whose plan it belongs to.
-    pub item: ItemId,
-    /// Where on the disk.
-    pub path: String,
-    /// File in `.mesh/tmp`, if the step swaps one in.
-    pub staged: Option<String>,
-    /// Inode number of that file: another one under its name is the user's.
-    pub ino: u64,
-}
-
-/// Notes a step before it is taken.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn put_placing(conn: &Connection, space: i64, p: &Placing) -> Result<(), DbError> {
-    conn.prepare_cached("INSERT OR REPLACE INTO placing VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![
-            space,
-            p.id.as_bytes(),
-            p.item.as_bytes(),
-            p.path,
-            p.staged,
-            p.ino.cast_signed()
-        ])?;
-    Ok(())
-}
-
-/// Steps that were under way.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn placing(conn: &Connection, space: i64) -> Result<Vec<Placing>, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT id, item, path, staged, ino FROM placing WHERE space = ?1 ORDER BY id",
-    )?;
-    let mut rows = query.query([space])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push(Placing {
-            id: id(&row.get::<_, Vec<u8>>(0)?, "item id")?,
-            item: id(&row.get::<_, Vec<u8>>(1)?, "item id")?,
-            path: row.get(2)?,
-            staged: row.get(3)?,
-            ino: row.get::<_, i64>(4)?.cast_unsigned(),
-        });
-    }
-    Ok(out)
-}
-
-/// Takes a step off the list.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn placed(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM placing WHERE space = ?1 AND id = ?2")?
-        .execute(params![space, item.as_bytes()])?;
-    Ok(())
 }

@@ -12,16 +12,18 @@
 //! Only this folder names rusqlite. `docs/format/db.md` describes the tables.
 
 pub mod base;
+pub mod chunks;
+pub mod dirty;
 pub mod items;
 pub mod logs;
 pub mod marks;
+pub mod placing;
 pub mod schema;
 pub mod spaces;
 
 use std::path::{Path, PathBuf};
 
-use ownmesh_crypto::DeviceId;
-use ownmesh_crypto::MeshSecret;
+use ownmesh_crypto::{DeviceId, ItemId, MeshSecret};
 pub use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::{OpenFlags, TransactionBehavior};
@@ -288,4 +290,19 @@ pub(crate) fn id<T: for<'a> TryFrom<&'a [u8]>>(
     what: &'static str,
 ) -> Result<T, DbError> {
     T::try_from(bytes).map_err(|_| DbError::Damaged(what))
+}
+
+/// What a query with one column of item ids finds.
+fn ids(
+    conn: &Connection,
+    sql: &str,
+    args: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<ItemId>, DbError> {
+    let mut query = conn.prepare_cached(sql)?;
+    let mut rows = query.query(args)?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(id(&row.get::<_, Vec<u8>>(0)?, "item id")?);
+    }
+    Ok(out)
 }

@@ -15,7 +15,7 @@ use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
 
 use super::docs::Docs;
 use crate::db::base::{self, Base};
-use crate::db::{DbError, items};
+use crate::db::{DbError, chunks, dirty, items};
 use crate::disk::Meta;
 use crate::disk::base::BaseRow;
 use crate::disk::hash::Chunk;
@@ -98,7 +98,7 @@ impl Author<'_> {
     fn chunks(&self, content: Option<&Content>, chunks: &[Chunk]) -> Result<(), DbError> {
         match content {
             Some(Content::File { hash, .. }) => {
-                base::put_chunks(self.docs.tx, self.docs.space, hash, chunks)
+                chunks::put(self.docs.tx, self.docs.space, hash, chunks)
             }
             _ => Ok(()),
         }
@@ -133,7 +133,7 @@ impl Author<'_> {
             && super::plan::agrees(tx, space, b)?
             && base::copies(tx, space, &b.row.id)?.is_empty()
         {
-            base::clean(tx, space, &b.row.id)?;
+            dirty::clean(tx, space, &b.row.id)?;
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl Author<'_> {
         if let Some(mode) = state.mode {
             b.asked_mode = if mode == meta.mode { mode } else { u32::MAX };
         }
-        base::mark_dirty(tx, space, &id, 0)?;
+        dirty::mark(tx, space, &id, 0)?;
         self.settle(&b)?;
         Ok(Some(id))
     }
@@ -476,7 +476,7 @@ impl Author<'_> {
             return Ok(());
         };
         base::remove(self.docs.tx, self.docs.space, id)?;
-        base::mark_dirty(
+        dirty::mark(
             self.docs.tx,
             self.docs.space,
             &b.row.copy_of.map_or(*id, |c| c.0),
@@ -571,7 +571,7 @@ pub(super) fn forget_content(
     if held {
         Ok(())
     } else {
-        base::drop_chunks(tx, space, hash)
+        chunks::remove(tx, space, hash)
     }
 }
 

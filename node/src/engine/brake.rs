@@ -15,7 +15,7 @@ use ownmesh_crypto::ItemId;
 use super::docs::Docs;
 use super::{Effect, Engine, Now};
 use crate::command::CommandError;
-use crate::db::{Connection, DbError, base, items, spaces};
+use crate::db::{Connection, DbError, base, dirty, items, spaces};
 
 /// Below so many files nobody calls it "most of the folder".
 const FEW: u64 = 10;
@@ -47,7 +47,7 @@ fn key(act: &[u8; 8]) -> String {
 fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
     let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
     let mut out = Pending::default();
-    for id in base::dirty_dead(tx, n)? {
+    for id in dirty::dead(tx, n)? {
         let Some(row) = items::get(tx, n, &id)? else {
             continue;
         };
@@ -91,7 +91,7 @@ impl Engine {
         }
         let carried: u64 = space.deletions.iter().map(|d| d.1).sum();
         // Only what is new on the list since the last look can change the answer.
-        let newest = base::newest_dirty(self.db.read(), n)?;
+        let newest = dirty::newest(self.db.read(), n)?;
         let more = newest != space.brake_seen;
         let held = space.held.take();
         if !more && held.is_none() {
@@ -99,7 +99,7 @@ impl Engine {
         }
         let seen = std::mem::replace(&mut space.brake_seen, newest);
         let after = if held.is_some() { 0 } else { seen };
-        if !base::any_dead_dirty(self.db.read(), n, after)? {
+        if !dirty::any_dead(self.db.read(), n, after)? {
             return Ok(false);
         }
         let pending = pending(self.db.read(), n)?;

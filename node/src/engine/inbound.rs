@@ -13,7 +13,7 @@ use ownmesh_crypto::{BatchHash, DeviceId, ItemId, KeyId, SpaceId};
 use super::docs::{Docs, Writer};
 use super::{Effect, Engine, Now};
 use crate::db::spaces;
-use crate::db::{DbError, base, logs};
+use crate::db::{DbError, dirty, logs};
 
 /// After a [`Message::Space`]: everything it lacks is to be sent once more.
 pub(super) const AGAIN: &str = "again";
@@ -278,7 +278,7 @@ impl Engine {
             if page.last {
                 // Copies may be named after writers that only this page told of.
                 for (id, spot) in crate::db::items::conflicts(tx, n)? {
-                    base::mark_dirty(tx, n, &id, spot.size)?;
+                    dirty::mark(tx, n, &id, spot.size)?;
                 }
                 row.state_from = None;
                 row.state_after = None;

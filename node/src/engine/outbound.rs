@@ -15,9 +15,8 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, DeviceId, ItemId, SpaceId, WriterTag};
 
 use super::{Effect, Engine, Job, Notice, Now};
-use crate::db::base;
 use crate::db::spaces::{self, Member};
-use crate::db::{DbError, logs};
+use crate::db::{DbError, dirty, logs};
 
 /// One connected device.
 #[derive(Debug, Default)]
@@ -170,7 +169,7 @@ impl Engine {
             vector.raise(log.tag, log.seq);
             lowest.raise(log.tag, log.low);
         }
-        let (missing_items, missing_bytes) = base::dirty_total(conn, n)?;
+        let (missing_items, missing_bytes) = dirty::total(conn, n)?;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Err(DbError::Damaged("space"));
         };
@@ -496,7 +495,7 @@ impl Engine {
         let db = &self.db;
         for space in self.spaces.values_mut() {
             if space.told_missing > 0 && !space.ack_due && !space.is_busy() {
-                let (missing, _) = base::dirty_total(db.read(), space.row.n)?;
+                let (missing, _) = dirty::total(db.read(), space.row.n)?;
                 let missing = missing + u64::from(space.row.stopped.is_some());
                 space.ack_due = missing < space.told_missing;
             }

@@ -12,8 +12,9 @@ use ownmesh_crdt::op::{OpId, Scalar};
 use ownmesh_crypto::{ItemId, SpaceSecret};
 
 use super::Engine;
-use crate::db::base::{self, Base, Placing};
-use crate::db::{Connection, DbError, items};
+use crate::db::base::{self, Base};
+use crate::db::placing::{self, Placing};
+use crate::db::{Connection, DbError, dirty, items};
 use crate::disk::base::BaseRow;
 use crate::disk::hash::hash_file;
 use crate::disk::{Disk, Meta, MetaKind, RelPath, TMP, perform, private, trash};
@@ -27,7 +28,7 @@ pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(),
             .and_then(|b| b.row.copy_of)
             .map_or(at, |c| c.0);
         base::remove(tx, n, &at)?;
-        base::mark_dirty(tx, n, &item, 0)?;
+        dirty::mark(tx, n, &item, 0)?;
     }
     Ok(())
 }
@@ -39,7 +40,7 @@ pub(super) fn unparked(tx: &Connection, n: i64, id: &ItemId, stands: bool) -> Re
             b.row.parent = ItemId::ROOT;
             b.row.name = base::nowhere(id);
             base::put(tx, n, &b)?;
-            base::mark_dirty(tx, n, &b.row.copy_of.map_or(*id, |c| c.0), 0)
+            dirty::mark(tx, n, &b.row.copy_of.map_or(*id, |c| c.0), 0)
         }
         _ => forget_subtree(tx, n, id),
     }
@@ -58,7 +59,7 @@ impl Engine {
         let Some((_, secret)) = self.space_keys(n) else {
             return Ok(());
         };
-        let rows = base::placing(self.db.read(), n).map_err(|e| e.to_string())?;
+        let rows = placing::all(self.db.read(), n).map_err(|e| e.to_string())?;
         let staged: BTreeMap<String, u64> = rows
             .iter()
             .filter_map(|r| Some((r.staged.clone()?, r.ino)))
@@ -182,8 +183,8 @@ fn clear(
             base::put(tx, n, &b)?;
         }
     }
-    base::mark_dirty(tx, n, &row.item, 0)?;
-    base::placed(tx, n, &row.id)
+    dirty::mark(tx, n, &row.item, 0)?;
+    placing::remove(tx, n, &row.id)
 }
 
 /// Something new was put in place and the process died before base said so. It is what the mesh asked

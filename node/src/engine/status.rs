@@ -9,7 +9,7 @@ use ownmesh_crypto::{DeviceId, ItemId};
 use super::space::Busy;
 use super::{Engine, Notice, Now, Space};
 use crate::command::CommandError;
-use crate::db::{DbError, base, items, logs, spaces};
+use crate::db::{DbError, base, dirty, items, logs, spaces};
 use crate::status::{
     DeviceInfo, ItemInfo, ItemKind, MeshInfo, Peer, Problem, Residency, Route, SpaceInfo,
     SpaceState, SpaceStatus, Status, ThisDevice, Time, VERSION,
@@ -113,7 +113,7 @@ impl Engine {
 
     fn space_status(&self, space: &Space) -> SpaceStatus {
         let (conn, n) = (self.db.read(), space.row.n);
-        let (missing_items, missing_bytes) = base::dirty_total(conn, n).unwrap_or((0, 0));
+        let (missing_items, missing_bytes) = dirty::total(conn, n).unwrap_or((0, 0));
         let unconfirmed = self.unconfirmed(space).unwrap_or_default();
         let only_here = if unconfirmed.values().any(|n| *n == 0) {
             0
@@ -269,10 +269,7 @@ impl Engine {
                         .into()
                 }),
                 state: space.map(|s| {
-                    self.state(
-                        s,
-                        base::dirty_total(self.db.read(), s.row.n).map_or(0, |d| d.0),
-                    )
+                    self.state(s, dirty::total(self.db.read(), s.row.n).map_or(0, |d| d.0))
                 }),
                 items: t.items.max(0).cast_unsigned(),
                 files: t.files.max(0).cast_unsigned(),

@@ -13,7 +13,7 @@ use ownmesh_crypto::ItemId;
 
 use crate::db::items::{self, ItemRow, Spot};
 use crate::db::spaces::Totals;
-use crate::db::{Connection, DbError, base};
+use crate::db::{Connection, DbError, base, dirty};
 
 /// The tree of one space inside one transaction.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Tree<'_> {
             Vec::new()
         };
         row.k = items::put(self.tx, self.space, id, row)?;
-        base::mark_dirty(self.tx, self.space, id, row.spot.size)?;
+        dirty::mark(self.tx, self.space, id, row.spot.size)?;
 
         if moved {
             self.hang(id, old.up.as_ref().map(|u| u.1.as_str()))?;
@@ -165,7 +165,7 @@ impl Tree<'_> {
         let before = spot.ep;
         spot.ep = want;
         items::put_spot(self.tx, self.space, id, &spot)?;
-        base::mark_dirty(self.tx, self.space, id, spot.size)?;
+        dirty::mark(self.tx, self.space, id, spot.size)?;
         if spot.alive {
             if let Some(dir) = before {
                 self.settle(&dir, old_name.unwrap_or(&name))?;
@@ -207,10 +207,10 @@ impl Tree<'_> {
             spot.shown = None;
         }
         items::put_spot(self.tx, self.space, id, &spot)?;
-        base::mark_dirty_anew(self.tx, self.space, id, spot.size)?;
+        dirty::mark_anew(self.tx, self.space, id, spot.size)?;
         // A conflict copy that becomes an item, or was one: whose file it is changes with that.
         if let Some((main, _)) = base::get(self.tx, self.space, id)?.and_then(|b| b.row.copy_of) {
-            base::mark_dirty(self.tx, self.space, &main, 0)?;
+            dirty::mark(self.tx, self.space, &main, 0)?;
         }
         let sign = if alive { 1 } else { -1 };
         self.totals.items += sign;
@@ -240,7 +240,7 @@ impl Tree<'_> {
         for name in [Some(main), more].into_iter().flatten() {
             for (id, spot) in items::claims(self.tx, self.space, dir, &name)? {
                 if spot.conflict > 0 {
-                    base::mark_dirty(self.tx, self.space, &id, spot.size)?;
+                    dirty::mark(self.tx, self.space, &id, spot.size)?;
                 }
             }
         }
@@ -269,7 +269,7 @@ impl Tree<'_> {
             if spot.shown.as_deref() != Some(shown.as_str()) {
                 spot.shown = Some(shown);
                 items::put_spot(self.tx, self.space, &id, spot)?;
-                base::mark_dirty(self.tx, self.space, &id, spot.size)?;
+                dirty::mark(self.tx, self.space, &id, spot.size)?;
             }
         }
         Ok(())

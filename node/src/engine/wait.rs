@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Engine, Now};
 use crate::command::{CommandError, WaitReply, WaitRequest};
-use crate::db::{DbError, base, logs, spaces};
+use crate::db::{DbError, dirty, logs, spaces};
 
 /// Somebody waiting.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Engine {
         }
         let conn = self.db.read();
         let mut reasons = Vec::new();
-        let (missing, _) = base::dirty_total(conn, waited.n)?;
+        let (missing, _) = dirty::total(conn, waited.n)?;
         if missing > 0 {
             reasons.push(format!("{name}: {missing} items are missing here"));
         }

@@ -18,8 +18,9 @@ use super::author::forget_content;
 use super::plan::{self, Next, Wanted};
 use super::space::{Busy, RETRY};
 use super::{Effect, Engine, Job, Notice, Now};
-use crate::db::base::{self, Base, Placing};
-use crate::db::{Connection, DbError};
+use crate::db::base::{self, Base};
+use crate::db::placing::{self, Placing};
+use crate::db::{Connection, DbError, chunks, dirty};
 use crate::disk::base::BaseRow;
 use crate::disk::hash::Chunk;
 use crate::disk::perform::{Outcome, Refused, Step};
@@ -273,7 +274,7 @@ impl Engine {
         };
         let mut full = false;
         while space.queue.is_empty() {
-            let part = base::dirty_after(self.db.read(), n, space.cursor, TURN)?;
+            let part = dirty::after(self.db.read(), n, space.cursor, TURN)?;
             if part.is_empty() {
                 if !std::mem::take(&mut space.again) || space.cursor == 0 {
                     return Ok(false);
@@ -400,7 +401,7 @@ impl Engine {
                     }
                     let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                     match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                        Planned::Clean => base::clean(tx, n, &item)?,
+                        Planned::Clean => dirty::clean(tx, n, &item)?,
                         Planned::Stepped | Planned::Later => {}
                         Planned::Fetch(wanted) => {
                             if wants.len() + wanted.len() <= room && bytes_left > 0 {
@@ -526,7 +527,7 @@ impl Engine {
                 };
                 let id = *intent.step.id();
                 let ino = ready.and_then(|r| r.get(&id)).map_or(0, |r| r.meta.ino);
-                base::put_placing(
+                placing::put(
                     tx,
                     n,
                     &Placing {
@@ -606,7 +607,7 @@ impl Engine {
                 }
             }
             for (intent, outcome) in group.iter().zip(&outcomes) {
-                base::placed(tx, n, intent.step.id())?;
+                placing::remove(tx, n, intent.step.id())?;
                 match &outcome.done {
                     Ok(meta) => {
                         done += 1;
@@ -881,7 +882,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
             Some(stat),
         ) => {
             if let Some(Content::File { hash, .. }) = &wanted.content {
-                base::put_chunks(tx, n, hash, chunks)?;
+                chunks::put(tx, n, hash, chunks)?;
             }
             displaced = make_room(tx, n, wanted)?;
             base::put(tx, n, &row(wanted, meta, stat))?;
@@ -924,7 +925,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 && i.spot.shown.as_deref() == Some(wanted.name.as_str())
         });
         if same && wanted.copy_of.is_none() && base::copies(tx, n, &intent.item)?.is_empty() {
-            base::clean(tx, n, &intent.item)?;
+            dirty::clean(tx, n, &intent.item)?;
         }
     }
     Ok(displaced)

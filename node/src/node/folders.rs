@@ -17,7 +17,7 @@ use crate::content::fetch::{
     FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
 };
 use crate::db::base::{self, Reader};
-use crate::db::{Connection, Db};
+use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
@@ -466,7 +466,7 @@ impl Local for Here {
 
     fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
         self.with(|conn| {
-            base::chunk_places(conn, self.space, id)
+            chunks::places(conn, self.space, id)
                 .ok()?
                 .into_iter()
                 .find_map(|(hash, offset, len)| {
@@ -477,6 +477,6 @@ impl Local for Here {
     }
 
     fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
-        self.with(|conn| base::chunks(conn, self.space, hash).ok()?)
+        self.with(|conn| chunks::get(conn, self.space, hash).ok()?)
     }
 }

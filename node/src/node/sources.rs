@@ -9,7 +9,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, SpaceId};
 use super::Inbox;
 use super::folders::Folders;
 use crate::content::serve::{Located, Source, SourceError};
-use crate::db::{Connection, Db, base};
+use crate::db::{Connection, Db, base, chunks};
 use crate::disk::{Disk, RelPath};
 use crate::engine::{Engine, Event};
 
@@ -97,7 +97,7 @@ impl Source for Served {
                 let Some(path) = base::path(conn, n, &b.row.id)? else {
                     continue;
                 };
-                let chunks = base::chunks(conn, n, hash)?.map(Arc::new);
+                let chunks = chunks::get(conn, n, hash)?.map(Arc::new);
                 out.push(Located {
                     disk: disk.clone(),
                     path,
