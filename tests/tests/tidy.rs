@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 const LINES: usize = 600;
 
 /// Files over the budget that are yet to be split, and what they may not outgrow meanwhile.
-const LARGE: [(&str, usize); 3] = [
+const LARGE: [(&str, usize); 2] = [
     ("node/src/engine/outbound.rs", 750),
     ("node/src/engine/space.rs", 900),
-    ("node/src/engine/work.rs", 1_300),
 ];
 
 /// Crate, as named in code; what may name it. Test code is held to the same.

@@ -10,13 +10,14 @@
 //! | `registry` | who belongs to the mesh, which keys are held |
 //! | `inbound`, `outbound`, `state` | batches, acknowledgements, state transfer |
 //! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
-//! | `plan`, `work` | what the disk lacks, and in which order it gets it |
+//! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
+//! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
 //! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
-//! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`work`); applied
+//! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`group`); applied
 //! and durable before acknowledged (`outbound`).
 
 mod abandon;
@@ -24,15 +25,20 @@ mod author;
 mod brake;
 mod conflicts;
 mod docs;
+mod fetch;
+mod group;
 mod inbound;
 mod outbound;
 mod pairing;
+mod pass;
 mod plan;
 mod recover;
 mod registry;
+mod settle;
 mod space;
 mod state;
 mod status;
+mod steps;
 pub mod tree;
 mod wait;
 mod work;
@@ -47,9 +53,9 @@ use ownmesh_crypto::{DeviceId, DeviceKeys, EpochKey, Incarnation, KeyId, MeshSec
 use rand::CryptoRng;
 
 pub use self::docs::Tally;
+pub use self::fetch::{Missed, Want, WantResult};
 pub use self::space::Space;
 pub(crate) use self::space::mode_number;
-pub use self::work::{Missed, Want, WantResult};
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;

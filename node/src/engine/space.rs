@@ -6,7 +6,8 @@ use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, ItemId, SpaceId, SpaceSecret};
 use tokio::sync::oneshot;
 
-use super::work::{Intent, Ready};
+use super::fetch::{Fetch, Ready};
+use super::group::Intent;
 use super::{Effect, Engine, Event, Job, Notice, Now};
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::spaces::{self, SpaceRow};
@@ -76,7 +77,7 @@ pub struct Space {
     /// There is more to plan than one turn took: the next follows at once.
     pub(super) more: bool,
     /// Content on its way.
-    pub(super) fetching: BTreeMap<Job, super::work::Fetch>,
+    pub(super) fetching: BTreeMap<Job, Fetch>,
     /// Entries (items or copies) on their way.
     pub(super) underway: BTreeSet<ItemId>,
     /// Content that is here, staged.

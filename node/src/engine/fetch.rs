@@ -1,0 +1,308 @@
+//! Contents on their way: from whom each is asked for, what came, and when it is asked for again.
+//!
+//! Fetches run beside everything else, since they only write below `.mesh/tmp`. What is staged there
+//! is bounded (`READY`), and known by name and inode number: another file under that name is the
+//! user's and nobody removes it.
+
+use std::collections::BTreeMap;
+
+use ownmesh_crdt::item::Content;
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
+
+use super::plan::{self, Next, Wanted};
+use super::space::RETRY;
+use super::work::TURN;
+use super::{Effect, Engine, Job, Now};
+use crate::db::{DbError, base};
+use crate::disk::Meta;
+use crate::disk::hash::Chunk;
+
+/// One content to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Entry it is for.
+    pub id: ItemId,
+    /// Its name.
+    pub hash: ContentHash,
+    /// Its length.
+    pub size: u64,
+    /// File to write below `.mesh/tmp`.
+    pub staged: String,
+    /// Mode and mtime the file is to have.
+    pub mode: u32,
+    /// ns.
+    pub mtime: i64,
+}
+
+/// How a fetch of one content ended.
+#[derive(Clone, Debug)]
+pub struct WantResult {
+    /// Entry it was for.
+    pub id: ItemId,
+    /// Its file as it lies staged, and its chunk list if it is large; or why not.
+    pub done: Result<(Meta, Vec<Chunk>), Missed>,
+}
+
+/// Why a content was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The device does not have it (any more).
+    Absent,
+    /// The connection ended; another device, or the same later, may do.
+    Lost,
+    /// This disk has no room.
+    NoSpace,
+    /// This disk failed.
+    Disk(String),
+    /// What came was not what was asked for.
+    Wrong(String),
+}
+
+/// A group of contents on their way.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) device: DeviceId,
+    pub(super) wants: Vec<(Want, ItemId)>,
+    pub(super) bytes: u64,
+}
+
+/// A content that is here.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    /// Item whose plan it belongs to.
+    pub(super) item: ItemId,
+    pub(super) hash: ContentHash,
+    pub(super) staged: String,
+    pub(super) meta: Meta,
+    pub(super) chunks: Vec<Chunk>,
+}
+
+/// Contents and bytes in one fetch.
+pub(super) const FETCH: (usize, u64) = (256, 16 << 20);
+/// Fetches under way per space.
+pub(super) const FETCHES: usize = 4;
+/// Staged contents waiting for their turn on the disk.
+pub(super) const READY: usize = 4_000;
+/// How long after a broken stream the same device is asked again, ms.
+const LOST: u64 = 300;
+/// How long a device that did not have a content is not asked for it again, ms.
+const ABSENT: u64 = 5_000;
+
+impl Engine {
+    /// While the disk is busy: asks for the contents of what comes next, so that the network does
+    /// not wait for flushes. Items that need no content are put aside for the next pass.
+    pub(super) fn fetch_ahead(&mut self, n: i64) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get(&n) else {
+            return Ok(());
+        };
+        let slots = FETCHES.saturating_sub(space.fetching.len());
+        let room = (slots * FETCH.0).min(READY.saturating_sub(space.ready.len()));
+        let mut bytes_left = slots as u64 * FETCH.1;
+        if room < FETCH.0 {
+            return Ok(());
+        }
+        self.load_queue(n)?;
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let registry = &self.registry;
+        let names = |d: &DeviceId| {
+            registry
+                .view()
+                .devices
+                .get(d)
+                .map_or_else(|| d.to_string(), |e| e.name.clone())
+        };
+        let mut wants = Vec::new();
+        for _ in 0..TURN {
+            if wants.len() >= room || bytes_left == 0 {
+                break;
+            }
+            let Some(item) = space.queue.pop_front() else {
+                break;
+            };
+            let sides = plan::sides(self.db.read(), n, &item, &space.secret, &names)?;
+            let before = wants.len();
+            for next in plan::next(&sides) {
+                if let Next::Make(wanted) | Next::Replace(_, wanted) = next {
+                    let file = matches!(wanted.content, Some(Content::File { .. }));
+                    if file
+                        && !space.ready.contains_key(&wanted.id)
+                        && !space.underway.contains(&wanted.id)
+                    {
+                        bytes_left = bytes_left.saturating_sub(wanted.bytes());
+                        wants.push((item, wanted));
+                    }
+                }
+            }
+            if wants.len() == before {
+                space.steps.push_back(item);
+            } else {
+                space.queued.remove(&item);
+            }
+        }
+        self.start_fetches(n, wants);
+        Ok(())
+    }
+
+    pub(super) fn start_fetches(&mut self, n: i64, wants: Vec<(ItemId, Wanted)>) {
+        if wants.is_empty() {
+            return;
+        }
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
+        let id = space.row.id;
+        let wall_ns = self.seen_at.wall.saturating_mul(1_000_000);
+        let holders: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready && p.spaces.get(&id).is_some_and(|s| s.joined))
+            .map(|(d, _)| *d)
+            .collect();
+        let mut groups: BTreeMap<DeviceId, Vec<Fetch>> = BTreeMap::new();
+        for (item, wanted) in wants {
+            let Some(Content::File { size, hash }) = wanted.content else {
+                continue;
+            };
+            // Nobody to ask: this disk itself may hold the bytes; the device then only names the job.
+            let local = (holders.is_empty()
+                && base::holding(self.db.read(), n, &hash, 1).is_ok_and(|b| !b.is_empty()))
+            .then_some(self.device);
+            let from = holders
+                .iter()
+                .copied()
+                .find(|d| !space.absent.contains_key(&(*d, hash)))
+                .or(local);
+            let Some(device) = from else { continue };
+            if !space.underway.insert(wanted.id) {
+                continue;
+            }
+            // The same name at the next try, so that a large content goes on where it stopped; a new
+            // one after a step that failed, whose file below `.mesh/tmp` may be the user's.
+            let short: String = hash.to_string().chars().take(16).collect();
+            let staged = format!("s-{short}-{}-{}", wanted.id, space.staged);
+            let want = Want {
+                id: wanted.id,
+                hash,
+                size,
+                staged,
+                mode: wanted.mode,
+                mtime: wanted.mtime.unwrap_or(wall_ns),
+            };
+            let list = groups.entry(device).or_default();
+            let full = list
+                .last()
+                .is_none_or(|f| f.wants.len() >= FETCH.0 || f.bytes >= FETCH.1);
+            if full {
+                list.push(Fetch {
+                    device,
+                    wants: Vec::new(),
+                    bytes: 0,
+                });
+            }
+            if let Some(fetch) = list.last_mut() {
+                fetch.bytes += size;
+                fetch.wants.push((want, item));
+            }
+        }
+        for fetch in groups.into_values().flatten() {
+            let job = self.next_job();
+            let wants = fetch.wants.iter().map(|w| w.0.clone()).collect();
+            self.effects.push(Effect::Fetch {
+                space: n,
+                job,
+                device: fetch.device,
+                wants,
+            });
+            if let Some(space) = self.spaces.get_mut(&n) {
+                space.fetching.insert(job, fetch);
+            }
+        }
+    }
+
+    /// Contents arrived, or not.
+    pub(super) fn fetched(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        results: Vec<WantResult>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let Some(fetch) = space.fetching.remove(&job) else {
+            return Ok(());
+        };
+        let mut trouble = Vec::new();
+        for ((want, item), result) in fetch.wants.into_iter().zip(results) {
+            match result.done {
+                Ok((meta, chunks)) => {
+                    let id = want.id;
+                    space.staged_for.insert((item, id));
+                    let before = space.ready.insert(
+                        want.id,
+                        Ready {
+                            item,
+                            hash: want.hash,
+                            staged: want.staged,
+                            meta,
+                            chunks,
+                        },
+                    );
+                    if let Some(before) = before.filter(|b| b.staged != space.ready[&id].staged) {
+                        space.unwanted.push((before.staged, before.meta.ino));
+                    }
+                    if space.queued.insert(item) {
+                        space.steps.push_back(item);
+                    }
+                }
+                Err(missed) => {
+                    space.underway.remove(&want.id);
+                    match missed {
+                        Missed::Lost => {
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + LOST);
+                        }
+                        Missed::Absent => {
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + ABSENT);
+                        }
+                        Missed::Wrong(reason) => {
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + 12 * ABSENT);
+                            trouble.push(reason);
+                        }
+                        Missed::NoSpace => {
+                            space.problem("", "disk", "no room left on the disk".into(), now.wall);
+                            space.retry_at = Some(now.mono + 5 * RETRY);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + 5 * RETRY);
+                        }
+                        Missed::Disk(reason) => {
+                            space.problem("", "disk", reason, now.wall);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + ABSENT);
+                        }
+                    }
+                }
+            }
+        }
+        space.again = true;
+        for reason in trouble {
+            let name = self.device_name(&fetch.device);
+            self.trouble(
+                "content",
+                format!("{name} sent wrong content: {reason}"),
+                now,
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! A group of steps on its way to the disk.
+//!
+//! Kept here (ARCHITECTURE.md, order 2): staged files flushed, then `placing` rows durable, then the
+//! steps. Swapped in before it is flushed, a file could come out of a power failure empty under the
+//! name of one that was whole; without its row, a step would be taken for the user's doing.
+
+use ownmesh_crdt::item::Content;
+use ownmesh_crdt::mutated;
+use ownmesh_crypto::ItemId;
+
+use super::plan::Wanted;
+use super::space::{Busy, RETRY};
+use super::{Effect, Engine, Job, Now};
+use crate::db::DbError;
+use crate::db::base::Base;
+use crate::db::placing::{self, Placing};
+use crate::disk::RelPath;
+use crate::disk::hash::Chunk;
+use crate::disk::perform::Step;
+
+/// What a step means for base once it is done.
+#[derive(Clone, Debug)]
+pub(super) struct Intent {
+    /// Item whose plan it belongs to.
+    pub(super) item: ItemId,
+    pub(super) step: Step,
+    pub(super) then: Then,
+    /// Changes in the document when it was planned: if there are no more, the item may be clean.
+    pub(super) changes: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    Put {
+        wanted: Wanted,
+        chunks: Vec<Chunk>,
+        old: Option<Content>,
+    },
+    Moved {
+        row: Box<Base>,
+        wanted: Wanted,
+    },
+    Parked,
+    Meta {
+        row: Box<Base>,
+        wanted: Wanted,
+    },
+    Removed {
+        row: Box<Base>,
+    },
+}
+
+impl Engine {
+    pub(super) fn start_group(
+        &mut self,
+        now: Now,
+        n: i64,
+        group: Vec<Intent>,
+    ) -> Result<(), DbError> {
+        let staged: Vec<RelPath> = group
+            .iter()
+            .filter_map(|i| match &i.step {
+                Step::Write { staged, .. } => {
+                    Some(crate::disk::private(crate::disk::TMP).join(staged).ok()?)
+                }
+                _ => None,
+            })
+            .collect();
+        if staged.is_empty() || mutated!(SwapUnflushed) {
+            return self.perform_group(now, n, group);
+        }
+        let job = self.next_job();
+        if let Some(space) = self.spaces.get_mut(&n) {
+            space.busy = Some(Busy::SyncStaged { job, group });
+        }
+        // A handful is flushed one by one, more by one flush of the filesystem.
+        let files = if staged.len() <= 8 {
+            staged
+        } else {
+            Vec::new()
+        };
+        self.effects.push(Effect::Sync {
+            space: n,
+            job,
+            files,
+        });
+        Ok(())
+    }
+
+    /// Staged files are flushed: now the rows, then the steps.
+    pub(super) fn staged_synced(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        error: Option<String>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let group = match space.busy.take() {
+            Some(Busy::SyncStaged {
+                job: running,
+                group,
+            }) if running == job => group,
+            other => {
+                space.busy = other;
+                return Ok(());
+            }
+        };
+        if let Some(error) = error {
+            space.problem(
+                "",
+                "disk",
+                format!("could not be flushed: {error}"),
+                now.wall,
+            );
+            space.retry_at = Some(now.mono + RETRY);
+            return Ok(());
+        }
+        self.perform_group(now, n, group)
+    }
+
+    fn perform_group(&mut self, _now: Now, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
+        let ready = self.spaces.get(&n).map(|s| &s.ready);
+        self.db.write_as(!mutated!(PlacingNotDurable), |tx| {
+            for intent in &group {
+                let (path, staged) = match &intent.step {
+                    Step::Write { path, staged, .. } => (path.to_string(), Some(staged.clone())),
+                    Step::Move { to, .. } | Step::Unpark { to, .. } => (to.to_string(), None),
+                    Step::Park { from, .. } => (from.to_string(), None),
+                    Step::MakeDir { path, .. }
+                    | Step::Link { path, .. }
+                    | Step::Remove { path, .. }
+                    | Step::Meta { path, .. } => (path.to_string(), None),
+                };
+                let id = *intent.step.id();
+                let ino = ready.and_then(|r| r.get(&id)).map_or(0, |r| r.meta.ino);
+                placing::put(
+                    tx,
+                    n,
+                    &Placing {
+                        id,
+                        item: intent.item,
+                        path,
+                        staged,
+                        ino,
+                    },
+                )?;
+            }
+            Ok::<_, DbError>(())
+        })?;
+        let job = self.next_job();
+        let steps = group.iter().map(|i| i.step.clone()).collect();
+        if let Some(space) = self.spaces.get_mut(&n) {
+            space.busy = Some(Busy::Perform { job, group });
+        }
+        self.effects.push(Effect::Perform {
+            space: n,
+            job,
+            steps,
+        });
+        Ok(())
+    }
+}

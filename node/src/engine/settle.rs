@@ -1,0 +1,277 @@
+//! Steps were taken: base follows what the disk shows.
+//!
+//! The rows of a group and the end of its `placing` rows are one transaction. A row is written only
+//! for what was really done: one that came for a step that was refused would make the next scan read
+//! what stands there as the user's edit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crdt::mutated;
+use ownmesh_crypto::ItemId;
+
+use super::author::forget_content;
+use super::group::{Intent, Then};
+use super::plan::Wanted;
+use super::space::{Busy, RETRY};
+use super::{Engine, Job, Notice, Now};
+use crate::db::base::{self, Base};
+use crate::db::{Connection, DbError, chunks, dirty, items, placing};
+use crate::disk::base::BaseRow;
+use crate::disk::perform::{Outcome, Refused, Step};
+use crate::disk::{Meta, RelPath, Stat};
+
+impl Engine {
+    /// Steps were taken: base follows what the disk shows.
+    pub(super) fn performed(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let group = match space.busy.take() {
+            Some(Busy::Perform {
+                job: running,
+                group,
+            }) if running == job => group,
+            other => {
+                space.busy = other;
+                return Ok(());
+            }
+        };
+        let (mut done, mut rescan, mut retry) = (0_u64, Vec::new(), false);
+        let mut removed = 0_u64;
+        let mut displaced = false;
+        let mut problems = Vec::new();
+        let metas: BTreeMap<ItemId, Meta> =
+            space.ready.iter().map(|(id, r)| (*id, r.meta)).collect();
+        // What was not taken out of its place still stands there, whatever became of it.
+        let in_place: BTreeSet<ItemId> = group
+            .iter()
+            .zip(&outcomes)
+            .filter(|(i, o)| matches!(i.step, Step::Park { .. }) && o.done.is_err())
+            .map(|(i, _)| *i.step.id())
+            .collect();
+        self.db.write(|tx| {
+            // Rows of moved entries first make room for one another.
+            for (intent, outcome) in group.iter().zip(&outcomes) {
+                if outcome.done.is_ok() && matches!(intent.then, Then::Moved { .. }) {
+                    base::remove(tx, n, intent.step.id())?;
+                } else if outcome.done.is_err()
+                    && matches!(intent.step, Step::Unpark { .. })
+                    && !in_place.contains(intent.step.id())
+                {
+                    // Not a deletion: it stands aside, or is made again.
+                    super::recover::unparked(
+                        tx,
+                        n,
+                        intent.step.id(),
+                        outcome.done == Err(Refused::Aside),
+                    )?;
+                }
+            }
+            for (intent, outcome) in group.iter().zip(&outcomes) {
+                placing::remove(tx, n, intent.step.id())?;
+                match &outcome.done {
+                    Ok(meta) => {
+                        done += 1;
+                        removed += u64::from(matches!(intent.then, Then::Removed { .. }));
+                        displaced |= settle(tx, n, intent, meta.as_ref())?;
+                    }
+                    Err(refused) => {
+                        if mutated!(BaseBeforeSwap)
+                            && let Some(meta) = metas.get(intent.step.id())
+                        {
+                            settle(tx, n, intent, Some(meta))?;
+                        }
+                        let path = step_path(&intent.step);
+                        match refused {
+                            Refused::Aside
+                            | Refused::Changed
+                            | Refused::Occupied
+                            | Refused::Missing
+                            | Refused::NotEmpty => {
+                                rescan.push(path.parent().unwrap_or(RelPath::ROOT));
+                                if *refused == Refused::NotEmpty {
+                                    rescan.push(path.clone());
+                                }
+                            }
+                            _ => {
+                                retry = true;
+                                problems.push((path.to_string(), refused.to_string()));
+                            }
+                        }
+                    }
+                }
+            }
+            Ok::<_, DbError>(())
+        })?;
+        for (intent, outcome) in group.iter().zip(&outcomes) {
+            let id = intent.step.id();
+            // A content that came meanwhile waits for its own step.
+            if matches!(intent.then, Then::Put { .. }) {
+                space.underway.remove(id);
+                space.staged_for.remove(&(intent.item, *id));
+                if let Some(ready) = space.ready.remove(id)
+                    && outcome.done.is_err()
+                {
+                    space.unwanted.push((ready.staged, ready.meta.ino));
+                }
+            }
+            if outcome.done.is_err() {
+                space.staged += 1;
+            }
+            if outcome.done.is_ok() {
+                space.problems.remove(step_path(&intent.step).as_str());
+            }
+            if space.queued.insert(intent.item) {
+                space.queue.push_back(intent.item);
+            }
+        }
+        if removed > 0 {
+            space.deletions.push_back((now.mono, removed));
+        }
+        for (path, reason) in problems {
+            space.problem(&path, "disk", reason, now.wall);
+        }
+        if displaced {
+            space.want_scan(None);
+        }
+        if !rescan.is_empty() {
+            rescan.sort();
+            rescan.dedup();
+            space.want_scan(Some(rescan));
+        }
+        if retry {
+            space.retry_at = Some(now.mono + RETRY);
+        }
+        space.again = true;
+        space.ack_due |= done > 0;
+        let name = space.name.clone();
+        if done > 0 {
+            self.notice(Notice::Updated {
+                space: name,
+                items: done,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn step_path(step: &Step) -> &RelPath {
+    match step {
+        Step::Move { to, .. } | Step::Unpark { to, .. } => to,
+        Step::Park { from, .. } => from,
+        Step::MakeDir { path, .. }
+        | Step::Write { path, .. }
+        | Step::Link { path, .. }
+        | Step::Remove { path, .. }
+        | Step::Meta { path, .. } => path,
+    }
+}
+
+/// Base follows one step. Returns whether something else had been standing there.
+fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Result<bool, DbError> {
+    let stat = meta.map(Meta::stat);
+    let mut displaced = false;
+    match (&intent.then, meta, stat) {
+        (
+            Then::Put {
+                wanted,
+                chunks,
+                old,
+            },
+            Some(meta),
+            Some(stat),
+        ) => {
+            if let Some(Content::File { hash, .. }) = &wanted.content {
+                chunks::put(tx, n, hash, chunks)?;
+            }
+            displaced = make_room(tx, n, wanted)?;
+            base::put(tx, n, &row(wanted, meta, stat))?;
+            forget_content(tx, n, old.as_ref(), wanted.content.as_ref(), &wanted.id)?;
+        }
+        (Then::Moved { row, wanted }, Some(meta), Some(stat)) => {
+            let mut b = (**row).clone();
+            b.row.parent = wanted.parent;
+            b.row.name.clone_from(&wanted.name);
+            b.row.seen.p.clone_from(&wanted.seen.p);
+            if b.row.kind != Kind::Dir {
+                b.row.stat = stat;
+                b.row.mtime = meta.mtime_ns;
+            }
+            displaced = make_room(tx, n, wanted)?;
+            base::put(tx, n, &b)?;
+        }
+        (Then::Meta { row, wanted }, Some(meta), Some(stat)) => {
+            let mut b = (**row).clone();
+            b.asked_mode = wanted.mode;
+            b.asked_mtime = wanted.mtime.unwrap_or(b.asked_mtime);
+            (b.row.mode, b.row.mtime, b.row.stat, b.row.racy) =
+                (meta.mode, meta.mtime_ns, stat, b.row.kind == Kind::File);
+            base::put(tx, n, &b)?;
+        }
+        (Then::Removed { row }, _, _) => {
+            base::remove(tx, n, &row.row.id)?;
+            forget_content(tx, n, row.row.content.as_ref(), None, &row.row.id)?;
+        }
+        _ => {}
+    }
+    if let (Some(changes), Then::Put { wanted, .. }) = (intent.changes, &intent.then) {
+        // The usual case, one file that arrived: nothing happened to it meanwhile, nor to what its
+        // place and life depend on.
+        let same = items::get(tx, n, &intent.item)?.is_some_and(|i| {
+            i.doc.changes == changes
+                && i.spot.conflict == 0
+                && i.spot.alive
+                && i.spot.ep == Some(wanted.parent)
+                && i.spot.shown.as_deref() == Some(wanted.name.as_str())
+        });
+        if same && wanted.copy_of.is_none() && base::copies(tx, n, &intent.item)?.is_empty() {
+            dirty::clean(tx, n, &intent.item)?;
+        }
+    }
+    Ok(displaced)
+}
+
+/// What base still has under the name of an entry that stands there now was moved or deleted by the
+/// user in the moment before. A scan finds out which: its row waits under a name that nothing has.
+/// Returns whether there was one.
+fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<bool, DbError> {
+    match base::at(tx, n, &wanted.parent, &wanted.name)? {
+        Some(mut other) if other.row.id != wanted.id => {
+            other.row.name = base::nowhere(&other.row.id);
+            base::put(tx, n, &other)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn row(wanted: &Wanted, meta: &Meta, stat: Stat) -> Base {
+    Base {
+        row: BaseRow {
+            id: wanted.id,
+            copy_of: wanted.copy_of,
+            parent: wanted.parent,
+            name: wanted.name.clone(),
+            kind: wanted.kind,
+            content: wanted.content.clone(),
+            seen: wanted.seen.clone(),
+            mode: meta.mode,
+            mtime: meta.mtime_ns,
+            stat,
+            racy: false,
+        },
+        asked_mode: if wanted.copy_of.is_some() {
+            meta.mode
+        } else {
+            wanted.mode
+        },
+        asked_mtime: wanted.mtime.unwrap_or(meta.mtime_ns),
+    }
+}
