@@ -8,16 +8,17 @@
 //! | file | decides |
 //! |---|---|
 //! | `registry` | who belongs to the mesh, which keys are held |
-//! | `inbound`, `outbound`, `state` | batches, acknowledgements, state transfer |
+//! | `inbound`, `seal`, `outbound`, `state` | batches, acknowledgements, state transfer |
 //! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
-//! | `space`, `brake`, `recover` | joining and leaving folders, stopping, healing after a crash |
+//! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
+//! | `brake`, `recover` | stopping, healing after a crash |
 //! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
-//! (`outbound`); staged files synced, then `placing` rows durable, then the swap (`group`); applied
+//! (`seal`); staged files synced, then `placing` rows durable, then the swap (`group`); applied
 //! and durable before acknowledged (`outbound`).
 
 mod abandon;
@@ -28,12 +29,15 @@ mod docs;
 mod fetch;
 mod group;
 mod inbound;
+mod membership;
 mod outbound;
 mod pairing;
 mod pass;
 mod plan;
 mod recover;
 mod registry;
+mod scan;
+mod seal;
 mod settle;
 mod space;
 mod state;
@@ -54,8 +58,8 @@ use rand::CryptoRng;
 
 pub use self::docs::Tally;
 pub use self::fetch::{Missed, Want, WantResult};
+pub(crate) use self::membership::mode_number;
 pub use self::space::Space;
-pub(crate) use self::space::mode_number;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
@@ -483,6 +487,13 @@ impl Engine {
         self.check_waits(now)?;
         self.close_expired(now);
         Ok(())
+    }
+
+    /// Handles an event and passes over its errors: for callers that answer to a person.
+    pub(crate) fn nudge(&mut self, now: Now) {
+        if let Err(error) = self.handle(now, Event::Tick) {
+            tracing::error!(%error, "the database failed");
+        }
     }
 
     /// Takes the effects gathered so far, in the order they are to be performed.

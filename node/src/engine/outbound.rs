@@ -7,14 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ownmesh_crdt::batch::{BatchBody, BatchHead, seal_batch};
 use ownmesh_crdt::message::{Message, SpaceHello};
-use ownmesh_crdt::mutated;
 use ownmesh_crdt::page::LogMark;
 use ownmesh_crdt::vector::Vector;
-use ownmesh_crypto::{BatchHash, DeviceId, ItemId, SpaceId, WriterTag};
+use ownmesh_crypto::{DeviceId, ItemId, SpaceId, WriterTag};
 
-use super::{Effect, Engine, Job, Notice, Now};
+use super::{Effect, Engine, Notice, Now};
 use crate::db::spaces::{self, Member};
 use crate::db::{DbError, dirty, logs};
 
@@ -72,10 +70,8 @@ const PATIENCE: u64 = 15_000;
 const WINDOW: usize = 8 << 20;
 /// Bytes of batches in one message: a small edit of another space is never queued behind more.
 const MESSAGE: usize = 512 << 10;
-/// Changes in one batch, by count and by bytes before compression.
-const BATCH: (usize, usize) = (1_000, 700 << 10);
 /// Acknowledgements wait this long for more to acknowledge, ms: one flush serves them all.
-const ACK_EVERY: u64 = 40;
+pub(super) const ACK_EVERY: u64 = 40;
 
 impl Engine {
     pub(super) fn peer_up(
@@ -187,7 +183,7 @@ impl Engine {
         })
     }
 
-    fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
+    pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
         let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
         self.peers
             .iter()
@@ -310,123 +306,6 @@ impl Engine {
             });
         }
         Ok(())
-    }
-
-    /// Seals own changes if somebody listens; flushes their content at its source first.
-    pub(super) fn seal(&mut self, now: Now, n: i64) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get(&n) else {
-            return Ok(());
-        };
-        let id = space.row.id;
-        if self.listeners(&id).is_empty()
-            || space.sync_job.is_some()
-            || !space.scanned
-            || !logs::outbox_any(self.db.read(), n)?
-        {
-            return Ok(());
-        }
-        if let Some(files) = space
-            .unsynced
-            .as_ref()
-            .filter(|_| !mutated!(AnnounceUnflushed))
-        {
-            let files = files.clone();
-            let job = self.next_job();
-            if let Some(space) = self.spaces.get_mut(&n) {
-                space.sync_job = Some(job);
-                space.unsynced = None;
-            }
-            self.effects.push(Effect::Sync {
-                space: n,
-                job,
-                files,
-            });
-            return Ok(());
-        }
-        let Some(key) = self.current_key(&id) else {
-            return Ok(());
-        };
-        let incarnation = self.incarnation();
-        let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
-        };
-        let tag = space.secret.writer_tag(&self.device, &incarnation);
-        let (keys, device, rng) = (&self.identity.keys, self.device, &mut *self.rng);
-        let durable = !mutated!(AnnounceBeforeDurable);
-        self.db.write_as(durable, |tx| {
-            loop {
-                let queued = logs::outbox(tx, n, BATCH.0, BATCH.1)?;
-                let Some(last) = queued.last().map(|q| q.0) else {
-                    return Ok::<_, DbError>(());
-                };
-                let (seq, prev) = logs::by_tag(tx, n, &tag)?
-                    .map_or((0, BatchHash::ZERO), |log| (log.seq, log.chain));
-                let head = BatchHead {
-                    tag,
-                    seq: seq + 1,
-                    prev,
-                    key: key.id,
-                };
-                let seen = seen(tx, n, &tag)?;
-                let body = BatchBody {
-                    space: id,
-                    device,
-                    incarnation,
-                    seen,
-                    changes: queued
-                        .into_iter()
-                        .map(|(_, item, change)| (item, change))
-                        .collect(),
-                };
-                let count = body.changes.len();
-                let sealed = seal_batch(&head, &body, &key, keys, rng).map_err(|error| {
-                    tracing::error!(%error, "own changes could not be sealed");
-                    DbError::Damaged("outbox")
-                })?;
-                let log = logs::advance(
-                    tx,
-                    n,
-                    &tag,
-                    (&device, &incarnation),
-                    head.seq,
-                    &sealed.hash,
-                    1,
-                )?;
-                logs::put_batch(tx, log, head.seq, count, &sealed.bytes)?;
-                logs::drop_outbox(tx, n, last)?;
-            }
-        })?;
-        space.ack_due = true;
-        self.ack_at.get_or_insert(now.mono + ACK_EVERY);
-        Ok(())
-    }
-
-    /// Files are flushed.
-    pub(super) fn synced(
-        &mut self,
-        now: Now,
-        n: i64,
-        job: Job,
-        error: Option<String>,
-    ) -> Result<(), DbError> {
-        let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
-        };
-        if space.sync_job == Some(job) {
-            space.sync_job = None;
-            if let Some(error) = error {
-                space.problem(
-                    "",
-                    "disk",
-                    format!("could not be flushed: {error}"),
-                    now.wall,
-                );
-                space.unsynced = Some(Vec::new());
-                space.retry_at = Some(now.mono + super::space::RETRY);
-            }
-            return Ok(());
-        }
-        self.staged_synced(now, n, job, error)
     }
 
     /// Sends every peer what it lacks, within its window.
@@ -646,17 +525,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// What a batch may depend on: the ends of all other logs applied here. A removed device's batch
-/// will be kept only if a member's names it.
-fn seen(
-    tx: &crate::db::Connection,
-    n: i64,
-    own: &WriterTag,
-) -> Result<Vec<(WriterTag, u64, BatchHash)>, DbError> {
-    let others = logs::all(tx, n)?
-        .into_iter()
-        .filter(|log| log.tag != *own && log.seq > 0);
-    Ok(others.map(|log| (log.tag, log.seq, log.chain)).collect())
 }

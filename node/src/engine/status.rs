@@ -155,8 +155,8 @@ impl Engine {
         SpaceStatus {
             name: space.name.clone(),
             path: space.row.path.clone(),
-            mode: super::space::MODES
-                [usize::from(space.row.mode).min(super::space::MODES.len() - 1)]
+            mode: super::membership::MODES
+                [usize::from(space.row.mode).min(super::membership::MODES.len() - 1)]
             .into(),
             state: self.state(space, missing_items),
             items: t.items.max(0).cast_unsigned(),
@@ -265,8 +265,9 @@ impl Engine {
                 joined: space.is_some(),
                 path: space.map(|s| s.row.path.clone()),
                 mode: space.map(|s| {
-                    super::space::MODES[usize::from(s.row.mode).min(super::space::MODES.len() - 1)]
-                        .into()
+                    super::membership::MODES
+                        [usize::from(s.row.mode).min(super::membership::MODES.len() - 1)]
+                    .into()
                 }),
                 state: space.map(|s| {
                     self.state(s, dirty::total(self.db.read(), s.row.n).map_or(0, |d| d.0))

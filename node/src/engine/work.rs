@@ -33,7 +33,7 @@ impl Engine {
             space.more = false;
             if now.mono >= space.full_at {
                 space.want_scan(None);
-                space.full_at = now.mono + super::space::FULL_EVERY;
+                space.full_at = now.mono + super::scan::FULL_EVERY;
             }
             if space.retry_at.is_some_and(|at| now.mono >= at) {
                 space.retry_at = None;

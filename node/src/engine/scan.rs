@@ -1,0 +1,264 @@
+//! Looking at a space's disk: when, which part, and what its findings become.
+//!
+//! A folder that is not the one it was (no marker, another filesystem) stops the space, or its
+//! emptiness would be taken for the deletion of everything.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use super::author::Author;
+use super::docs::Docs;
+use super::membership::JOINING;
+use super::space::{Busy, RETRY};
+use super::{Effect, Engine, Job, Now};
+use crate::command::CommandError;
+use crate::db::{DbError, spaces};
+use crate::disk::RelPath;
+use crate::disk::scan::{Found, Guard, ProblemKind, ScanError, ScanReport, Scope};
+
+/// Somebody waiting for the end of a scan.
+pub(super) type ScanWaiter = oneshot::Sender<Result<(), CommandError>>;
+
+/// A full scan finds what the watcher missed.
+pub(super) const FULL_EVERY: u64 = 3_600_000;
+
+impl Engine {
+    /// The watcher saw something, or a peer's question showed it.
+    pub(super) fn disturbed(&mut self, n: i64, dirs: Vec<RelPath>) {
+        if let Some(space) = self.spaces.get_mut(&n) {
+            space.want_scan((!dirs.is_empty()).then_some(dirs));
+        }
+    }
+
+    /// The folder that stands there now is the space's: on this filesystem, with a new marker.
+    pub fn marked(&mut self, n: i64, fs: Result<u64, String>) {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
+        match fs {
+            Ok(fs) => {
+                space.row.fs = fs;
+                space.want_scan(None);
+                if let Err(error) = self.set_stopped(n, None) {
+                    tracing::error!(%error, "the space could not go on");
+                }
+            }
+            Err(reason) => {
+                let wall = self.seen_at.wall;
+                space.problem("", "folder", reason, wall);
+            }
+        }
+    }
+
+    /// Starts a scan if one is wanted and the disk is free.
+    pub(super) fn start_scan(&mut self, n: i64) {
+        let job = self.next_job();
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
+        let stopped = space.row.stopped.as_deref();
+        if space.busy.is_some() || stopped == Some(JOINING) {
+            return;
+        }
+        let Some(scope) = space.scan.take() else {
+            return;
+        };
+        let all = scope == Scope::All;
+        let waiters = if all {
+            std::mem::take(&mut space.scan_waiters)
+        } else {
+            Vec::new()
+        };
+        let guard = Guard {
+            space: space.row.id,
+            fs_id: space.row.fs,
+        };
+        space.busy = Some(Busy::Scan {
+            job,
+            news: BTreeMap::new(),
+            all,
+            waiters,
+        });
+        self.effects.push(Effect::Scan {
+            space: n,
+            job,
+            guard,
+            scope,
+        });
+    }
+
+    /// Looks at a space's disk now; answers through `done` when that has ended.
+    pub fn scan(&mut self, name: &str, now: Now, done: ScanWaiter) {
+        match self.space_by_name(name) {
+            Err(error) => drop(done.send(Err(error))),
+            Ok(n) => {
+                if let Some(space) = self.spaces.get_mut(&n) {
+                    space.want_scan(None);
+                    space.scan_waiters.push(done);
+                }
+                self.start_scan(n);
+                drop(self.turn(now));
+            }
+        }
+    }
+
+    /// Findings arrived: author them.
+    pub(super) fn found(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        found: Vec<Found>,
+    ) -> Result<(), DbError> {
+        let incarnation = self.incarnation();
+        self.own_log(n)?;
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let Some(Busy::Scan {
+            job: running, news, ..
+        }) = &mut space.busy
+        else {
+            return Ok(());
+        };
+        if *running != job || space.row.mode == 3 {
+            return Ok(());
+        }
+        let act = match space.row.act {
+            // One act is what a person does at one go: it ends a minute after its last deletion.
+            Some((act, at)) if now.wall.abs_diff(at) < 60_000 => act,
+            _ => {
+                let mut act = [0; 8];
+                self.rng.fill_bytes(&mut act);
+                act
+            }
+        };
+        let content = found.iter().any(|f| {
+            matches!(
+                f,
+                Found::Created {
+                    content: Some(_),
+                    ..
+                } | Found::Edited { .. }
+            )
+        });
+        let authored = self.tally.authored;
+        let mut row = space.row.clone();
+        let (secret, tally) = (&space.secret, &mut self.tally);
+        let (row, news) = self.db.write(|tx| {
+            let mut totals = row.totals;
+            let mut made = news.clone();
+            let mut author = Author {
+                docs: Docs::new(tx, n, &mut totals, tally),
+                secret,
+                actor: incarnation,
+                act,
+                news: &mut made,
+                deleted: false,
+            };
+            for one in found {
+                author.take(one)?;
+            }
+            if author.deleted {
+                row.act = Some((act, now.wall));
+            }
+            row.totals = totals;
+            spaces::update(tx, &row)?;
+            Ok::<_, DbError>((row, made))
+        })?;
+        space.row = row;
+        if let Some(Busy::Scan { news: kept, .. }) = &mut space.busy {
+            *kept = news;
+        }
+        if self.tally.authored != authored {
+            space.again = true;
+            if content {
+                space.unsynced = Some(Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// A scan ended: problems are listed, a folder that is not the one it was stops the space.
+    pub(super) fn scanned(
+        &mut self,
+        now: Now,
+        n: i64,
+        job: Job,
+        result: Result<ScanReport, ScanError>,
+    ) -> Result<(), DbError> {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let (all, waiters) = match space.busy.take() {
+            Some(Busy::Scan {
+                job: running,
+                all,
+                waiters,
+                ..
+            }) if running == job => (all, waiters),
+            other => {
+                space.busy = other;
+                return Ok(());
+            }
+        };
+        space.again = true;
+        let mut answer = Ok(());
+        match result {
+            Ok(report) => {
+                if all {
+                    space.problems.clear();
+                    space.scanned = true;
+                    space.full_at = now.mono + FULL_EVERY;
+                }
+                for problem in report.problems {
+                    if problem.kind == ProblemKind::Changing {
+                        let dir = problem.path.parent().unwrap_or(RelPath::ROOT);
+                        space.retry_at = Some(now.mono + 500);
+                        space.want_scan(Some(vec![dir]));
+                    }
+                    let path = problem.path.to_string();
+                    space.problem(&path, problem_kind(problem.kind), problem.reason, now.wall);
+                }
+                if space
+                    .row
+                    .stopped
+                    .as_deref()
+                    .is_some_and(|why| why.starts_with("folder"))
+                {
+                    self.set_stopped(n, None)?;
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                answer = Err(CommandError::failed(reason.clone()));
+                match error {
+                    ScanError::MarkerMissing
+                    | ScanError::OtherFilesystem
+                    | ScanError::RootMissing
+                    | ScanError::Io(_) => {
+                        space.retry_at = Some(now.mono + 10 * RETRY);
+                        self.set_stopped(n, Some(format!("folder: {reason}")))?;
+                    }
+                    ScanError::Stopped => {}
+                    ScanError::Base(_) => tracing::error!(%reason, "base could not be read"),
+                }
+            }
+        }
+        for waiter in waiters {
+            drop(waiter.send(answer.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn problem_kind(kind: ProblemKind) -> &'static str {
+    use ProblemKind as K;
+    match kind {
+        K::Unreadable => "unreadable",
+        K::Name => "name",
+        K::Special => "special",
+        K::Changing => "changing",
+    }
+}
