@@ -1,7 +1,7 @@
 //! Documents inside a transaction: authoring own changes and taking in those of others.
 //!
 //! Own changes go to the outbox unsealed; they are sealed when there is somebody to tell
-//! (`outbound`). A change that cannot be taken in is set aside with its reason and never stops
+//! (`seal`). A change that cannot be taken in is set aside with its reason and never stops
 //! the rest of its batch; one whose dependency is missing waits, and only its document with it.
 
 use ownmesh_crdt::doc::{Applied, CheckedChange, Edit};

@@ -1,4 +1,4 @@
-//! What others' devices tell: batches and pages of state.
+//! What others' devices tell: their messages, and of those the batches and pages of state.
 //!
 //! Whoever it came through, a batch counts only by its own seal, signature and place in its
 //! writer's chain. One bad change is set aside and the rest of the batch goes on; a batch that is
@@ -22,6 +22,65 @@ pub(super) const AGAIN: &str = "again";
 const GAP: u64 = 1_000;
 
 impl Engine {
+    /// Takes one message of a connected device in.
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        device: &DeviceId,
+        bytes: &[u8],
+    ) -> Result<(), DbError> {
+        if !self.peers.contains_key(device) || !self.registry.view().devices.contains_key(device) {
+            return Ok(());
+        }
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.trouble(
+                    "peer",
+                    format!(
+                        "{} sent something unreadable: {error}",
+                        self.device_name(device)
+                    ),
+                    now,
+                );
+                return Ok(());
+            }
+        };
+        match message {
+            Message::Registry { digest, hashes } => {
+                self.hear_registry(now, device, digest, &hashes)
+            }
+            Message::Statements(statements) => self.hear_statements(now, device, &statements),
+            Message::Space(hello) => self.hear_space(now, device, hello),
+            Message::Batches { space, batches } => self.take_batches(now, device, &space, &batches),
+            Message::WantState { space, after } => {
+                if let Some(state) = self
+                    .peers
+                    .get_mut(device)
+                    .and_then(|p| p.spaces.get_mut(&space))
+                {
+                    state.asked = Some(after);
+                }
+                Ok(())
+            }
+            Message::Page { space, bytes } => self.take_page(now, device, &space, &bytes),
+            Message::Superseded { .. } => Ok(()),
+            Message::Bye { reason } => {
+                if reason == AGAIN {
+                    for state in self
+                        .peers
+                        .get_mut(device)
+                        .into_iter()
+                        .flat_map(|p| p.spaces.values_mut())
+                    {
+                        state.again();
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Asks again for batches that could not be taken in.
     pub(super) fn close_gaps(&mut self, now: Now) -> Result<(), DbError> {
         let mut due = Vec::new();

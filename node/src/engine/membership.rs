@@ -1,7 +1,7 @@
 //! Which spaces this device takes part in: adding, joining, leaving, and how.
 //!
 //! A folder that joins a space of the mesh is held until both sides are compared and somebody
-//! consented: before that nothing of it is read or written.
+//! consented: before that the engine neither scans it nor writes into it.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,8 @@
 //! | file | decides |
 //! |---|---|
 //! | `registry` | who belongs to the mesh, which keys are held |
-//! | `inbound`, `seal`, `outbound`, `state` | batches, acknowledgements, state transfer |
+//! | `peers`, `seal`, `inbound` | who is connected; own batches sealed and sent, those of others taken in |
+//! | `hello`, `state` | acknowledgements, state transfer |
 //! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
@@ -19,7 +20,7 @@
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
 //! (`seal`); staged files synced, then `placing` rows durable, then the swap (`group`); applied
-//! and durable before acknowledged (`outbound`).
+//! and durable before acknowledged (`hello`).
 
 mod abandon;
 mod author;
@@ -28,11 +29,12 @@ mod conflicts;
 mod docs;
 mod fetch;
 mod group;
+mod hello;
 mod inbound;
 mod membership;
-mod outbound;
 mod pairing;
 mod pass;
+mod peers;
 mod plan;
 mod recover;
 mod registry;
@@ -350,7 +352,7 @@ pub struct Engine {
     /// never continue a log that went on elsewhere (docs/design/0002-incarnations.md).
     incarnation: Option<Incarnation>,
     spaces: BTreeMap<i64, Space>,
-    peers: BTreeMap<DeviceId, outbound::Peer>,
+    peers: BTreeMap<DeviceId, peers::Peer>,
     effects: Vec<Effect>,
     jobs: Job,
     tally: Tally,

@@ -1,15 +1,16 @@
 //! Own changes on their way into this process's log.
 //!
-//! An own change is sealed when there is somebody to tell, into a batch that is durable before the
-//! first byte of it leaves; the content it names is flushed at its source first (ARCHITECTURE.md,
-//! orders 1 and 5). A number that was told and lost again would be used twice, for two different
-//! batches. Nor does a process ever continue another's log (docs/design/0002-incarnations.md).
+//! An own change is sealed when there is somebody to tell and the registry has been exchanged with
+//! them, into a batch that is durable before the first byte of it leaves; the content it names is
+//! flushed at its source first (ARCHITECTURE.md, orders 1 and 5). Announced earlier, either could be
+//! gone here after a power failure while others count on it. No process continues another's log
+//! (docs/design/0002-incarnations.md).
 
 use ownmesh_crdt::batch::{BatchBody, BatchHead, seal_batch};
 use ownmesh_crdt::mutated;
 use ownmesh_crypto::{BatchHash, Incarnation, WriterTag};
 
-use super::outbound::ACK_EVERY;
+use super::hello::ACK_EVERY;
 use super::space::RETRY;
 use super::{Effect, Engine, Job, Now};
 use crate::db::{Connection, DbError, logs};

@@ -1,0 +1,234 @@
+//! Connected devices: what each one said, and what it was sent.
+//!
+//! Batches of all writers are passed on alike, once they are durable here. Each peer has a window of
+//! bytes that it has not acknowledged yet, so that a slow one costs no memory.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ownmesh_crdt::message::Message;
+use ownmesh_crdt::page::LogMark;
+use ownmesh_crdt::vector::Vector;
+use ownmesh_crypto::{DeviceId, ItemId, SpaceId, WriterTag};
+
+use super::{Effect, Engine, Notice, Now};
+use crate::db::{DbError, logs, marks};
+
+/// One connected device.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) route: &'static str,
+    /// The registries are equal as far as both know; spaces may be talked about.
+    pub(super) ready: bool,
+    pub(super) spaces: BTreeMap<SpaceId, PeerSpace>,
+}
+
+/// What a connected device said about a space, and what it was sent.
+#[derive(Debug, Default)]
+pub(super) struct PeerSpace {
+    pub(super) joined: bool,
+    /// Applied there, as it said.
+    pub(super) vector: Vector,
+    /// Lowest numbers it still holds.
+    pub(super) lowest: Vector,
+    /// Items it knows, changes that it has not sealed yet included.
+    pub(super) items: u64,
+    /// Sent to it or known to be there.
+    pub(super) sent: Vector,
+    /// Sent and not acknowledged: log, number, bytes.
+    outstanding: VecDeque<(WriterTag, u64, usize)>,
+    outstanding_bytes: usize,
+    /// When something of it was last sent or acknowledged.
+    progress_at: u64,
+    /// When to ask again for what came out of order.
+    pub(super) gap_at: Option<u64>,
+    /// It wants state after this item.
+    pub(super) asked: Option<Option<ItemId>>,
+    /// Where its state transfer from here goes on; `None` when there is none.
+    pub(super) serving: Option<Vec<LogMark>>,
+}
+
+impl PeerSpace {
+    /// Everything not acknowledged is sent once more.
+    pub(super) fn again(&mut self) {
+        self.sent = self.vector.clone();
+        self.outstanding.clear();
+        self.outstanding_bytes = 0;
+    }
+
+    /// What its vector covers is not outstanding any more.
+    pub(super) fn acknowledged(&mut self, now: Now) {
+        while let Some((tag, seq, bytes)) = self.outstanding.front().copied() {
+            if self.vector.get(&tag) < seq {
+                break;
+            }
+            self.outstanding.pop_front();
+            self.outstanding_bytes -= bytes;
+            self.progress_at = now.mono;
+        }
+    }
+
+    /// When what is outstanding is sent once more.
+    pub(super) fn patience_ends(&self) -> Option<u64> {
+        (!self.outstanding.is_empty()).then_some(self.progress_at + PATIENCE)
+    }
+}
+
+/// Batches that a live peer has not acknowledged for so long are sent again, ms.
+const PATIENCE: u64 = 15_000;
+/// Bytes of batches a peer may have unacknowledged.
+const WINDOW: usize = 8 << 20;
+/// Bytes of batches in one message: a small edit of another space is never queued behind more.
+const MESSAGE: usize = 512 << 10;
+
+impl Engine {
+    pub(super) fn peer_up(
+        &mut self,
+        now: Now,
+        device: DeviceId,
+        route: &'static str,
+        address: Option<String>,
+    ) -> Result<(), DbError> {
+        if let Some(address) = address {
+            self.db
+                .write(|tx| marks::put_address(tx, &device, &address, now.wall))?;
+        }
+        let digest = self.registry.digest();
+        let hashes = self.registry.hashes().collect();
+        self.peers.insert(
+            device,
+            Peer {
+                route,
+                ..Peer::default()
+            },
+        );
+        self.effects.push(Effect::Send {
+            device,
+            message: Message::Registry { digest, hashes },
+        });
+        for space in self.spaces.values_mut() {
+            space.absent.retain(|(d, _), _| *d != device);
+        }
+        let name = self.device_name(&device);
+        self.notice(Notice::Connected { device: name });
+        Ok(())
+    }
+
+    /// A device is reached by another connection now.
+    pub(crate) fn peer_moved(
+        &mut self,
+        device: &DeviceId,
+        route: &'static str,
+        address: &str,
+    ) -> Result<(), DbError> {
+        if let Some(peer) = self.peers.get_mut(device) {
+            peer.route = route;
+        }
+        let wall = self.seen_at.wall;
+        self.db
+            .write(|tx| marks::put_address(tx, device, address, wall))
+    }
+
+    pub(super) fn peer_down(&mut self, now: Now, device: &DeviceId) {
+        if self.peers.remove(device).is_some() {
+            let name = self.device_name(device);
+            self.notice(Notice::Disconnected { device: name });
+        }
+        // What was being fetched from it comes back as failed on its own.
+        for space in self.spaces.values_mut() {
+            space.again = true;
+            if space.row.state_from == Some(*device) {
+                space.row.state_from = None;
+            }
+        }
+        let heard = now.wall;
+        tracing::debug!(%device, heard, "peer down");
+    }
+
+    /// Registries are exchanged: say what is known of each space.
+    pub(super) fn peer_ready(&mut self, now: Now, device: &DeviceId) -> Result<(), DbError> {
+        let Some(peer) = self.peers.get_mut(device) else {
+            return Ok(());
+        };
+        if !std::mem::replace(&mut peer.ready, true) {
+            self.grant_keys(now)?;
+        }
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        for n in numbers {
+            let hello = self.hello(n)?;
+            self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Space(hello),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
+        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
+        self.peers
+            .iter()
+            .filter(|(_, p)| joined(p))
+            .map(|(d, _)| *d)
+            .collect()
+    }
+
+    /// Sends every peer what it lacks, within its window.
+    pub(super) fn pump_all(&mut self, now: Now) -> Result<(), DbError> {
+        let devices: Vec<DeviceId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.ready)
+            .map(|(d, _)| *d)
+            .collect();
+        for device in devices {
+            let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+            for n in numbers {
+                self.pump(now, &device, n)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<(), DbError> {
+        let id = self.spaces[&n].row.id;
+        let Some(state) = self
+            .peers
+            .get_mut(device)
+            .and_then(|p| p.spaces.get_mut(&id))
+        else {
+            return Ok(());
+        };
+        if !state.joined {
+            return Ok(());
+        }
+        if state.outstanding.is_empty() {
+            state.progress_at = now.mono;
+        } else if now.mono >= state.progress_at + PATIENCE {
+            // Not acknowledged for so long on a live connection: it is said once more.
+            state.again();
+            state.progress_at = now.mono;
+        }
+        for log in logs::all(self.db.read(), n)? {
+            let mut sent = state.sent.get(&log.tag);
+            // What is pruned here it gets as state, or from somebody else.
+            while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
+                let batches = logs::batches_after(self.db.read(), log.n, sent, MESSAGE)?;
+                let Some((last, _)) = batches.last() else {
+                    break;
+                };
+                sent = *last;
+                for (seq, bytes) in &batches {
+                    state.outstanding.push_back((log.tag, *seq, bytes.len()));
+                    state.outstanding_bytes += bytes.len();
+                }
+                let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
+                self.effects.push(Effect::Send {
+                    device: *device,
+                    message: Message::Batches { space: id, batches },
+                });
+            }
+            state.sent.raise(log.tag, sent);
+        }
+        Ok(())
+    }
+}
