@@ -146,17 +146,6 @@ pub fn holding(
     )
 }
 
-/// How many files stand on the disk.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn count(conn: &Connection, space: i64) -> Result<u64, DbError> {
-    let n: i64 = conn
-        .prepare_cached("SELECT count(*) FROM base WHERE space = ?1")?
-        .query_row([space], |row| row.get(0))?;
-    Ok(n.cast_unsigned())
-}
-
 /// Whether anything stands in a directory.
 ///
 /// # Errors

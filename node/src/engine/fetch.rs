@@ -10,6 +10,7 @@ use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
 use super::plan::{self, Next, Wanted};
+use super::registry::name_of;
 use super::space::RETRY;
 use super::work::TURN;
 use super::{Effect, Engine, Job, Now};
@@ -105,14 +106,8 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
-        let registry = &self.registry;
-        let names = |d: &DeviceId| {
-            registry
-                .view()
-                .devices
-                .get(d)
-                .map_or_else(|| d.to_string(), |e| e.name.clone())
-        };
+        let known = &self.registry;
+        let names = |d: &DeviceId| name_of(known, d);
         let mut wants = Vec::new();
         for _ in 0..TURN {
             if wants.len() >= room || bytes_left == 0 {
@@ -149,17 +144,14 @@ impl Engine {
         if wants.is_empty() {
             return;
         }
+        let Some(id) = self.spaces.get(&n).map(|s| s.row.id) else {
+            return;
+        };
+        let holders = self.listeners(&id);
         let Some(space) = self.spaces.get_mut(&n) else {
             return;
         };
-        let id = space.row.id;
         let wall_ns = self.seen_at.wall.saturating_mul(1_000_000);
-        let holders: Vec<DeviceId> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.ready && p.spaces.get(&id).is_some_and(|s| s.joined))
-            .map(|(d, _)| *d)
-            .collect();
         let mut groups: BTreeMap<DeviceId, Vec<Fetch>> = BTreeMap::new();
         for (item, wanted) in wants {
             let Some(Content::File { size, hash }) = wanted.content else {

@@ -51,12 +51,7 @@ pub(super) enum Then {
 }
 
 impl Engine {
-    pub(super) fn start_group(
-        &mut self,
-        now: Now,
-        n: i64,
-        group: Vec<Intent>,
-    ) -> Result<(), DbError> {
+    pub(super) fn start_group(&mut self, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
         let staged: Vec<RelPath> = group
             .iter()
             .filter_map(|i| match &i.step {
@@ -67,7 +62,7 @@ impl Engine {
             })
             .collect();
         if staged.is_empty() || mutated!(SwapUnflushed) {
-            return self.perform_group(now, n, group);
+            return self.perform_group(n, group);
         }
         let job = self.next_job();
         if let Some(space) = self.spaces.get_mut(&n) {
@@ -118,21 +113,17 @@ impl Engine {
             space.retry_at = Some(now.mono + RETRY);
             return Ok(());
         }
-        self.perform_group(now, n, group)
+        self.perform_group(n, group)
     }
 
-    fn perform_group(&mut self, _now: Now, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
+    fn perform_group(&mut self, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
         let ready = self.spaces.get(&n).map(|s| &s.ready);
         self.db.write_as(!mutated!(PlacingNotDurable), |tx| {
             for intent in &group {
-                let (path, staged) = match &intent.step {
-                    Step::Write { path, staged, .. } => (path.to_string(), Some(staged.clone())),
-                    Step::Move { to, .. } | Step::Unpark { to, .. } => (to.to_string(), None),
-                    Step::Park { from, .. } => (from.to_string(), None),
-                    Step::MakeDir { path, .. }
-                    | Step::Link { path, .. }
-                    | Step::Remove { path, .. }
-                    | Step::Meta { path, .. } => (path.to_string(), None),
+                let path = step_path(&intent.step).to_string();
+                let staged = match &intent.step {
+                    Step::Write { staged, .. } => Some(staged.clone()),
+                    _ => None,
                 };
                 let id = *intent.step.id();
                 let ino = ready.and_then(|r| r.get(&id)).map_or(0, |r| r.meta.ino);
@@ -161,5 +152,18 @@ impl Engine {
             steps,
         });
         Ok(())
+    }
+}
+
+/// Where on the disk a step is noted to happen.
+pub(super) fn step_path(step: &Step) -> &RelPath {
+    match step {
+        Step::Move { to, .. } | Step::Unpark { to, .. } => to,
+        Step::Park { from, .. } => from,
+        Step::MakeDir { path, .. }
+        | Step::Write { path, .. }
+        | Step::Link { path, .. }
+        | Step::Remove { path, .. }
+        | Step::Meta { path, .. } => path,
     }
 }

@@ -50,19 +50,18 @@ impl Engine {
         let hello = self
             .hello(n)
             .map_err(|e| CommandError::failed(e.to_string()))?;
-        let ready: Vec<DeviceId> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.ready)
-            .map(|(d, _)| *d)
-            .collect();
-        for device in ready {
+        self.tell(&hello);
+        Ok(())
+    }
+
+    /// Says it to every ready peer.
+    fn tell(&mut self, hello: &SpaceHello) {
+        for (device, _) in self.peers.iter().filter(|(_, p)| p.ready) {
             self.effects.push(Effect::Send {
-                device,
+                device: *device,
                 message: Message::Space(hello.clone()),
             });
         }
-        Ok(())
     }
 
     pub(super) fn say_left(&mut self, id: &SpaceId) {
@@ -76,18 +75,7 @@ impl Engine {
             missing_bytes: 0,
             items: 0,
         };
-        let ready: Vec<DeviceId> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.ready)
-            .map(|(d, _)| *d)
-            .collect();
-        for device in ready {
-            self.effects.push(Effect::Send {
-                device,
-                message: Message::Space(gone.clone()),
-            });
-        }
+        self.tell(&gone);
     }
 
     /// A peer said how a space stands there; it acknowledges what it has by the same.
@@ -187,18 +175,7 @@ impl Engine {
                 space.told_missing = 0;
             }
             let hello = self.hello(n)?;
-            for device in self
-                .peers
-                .iter()
-                .filter(|(_, p)| p.ready)
-                .map(|(d, _)| *d)
-                .collect::<Vec<_>>()
-            {
-                self.effects.push(Effect::Send {
-                    device,
-                    message: Message::Space(hello.clone()),
-                });
-            }
+            self.tell(&hello);
         }
         Ok(())
     }

@@ -175,11 +175,7 @@ impl Engine {
 
     /// Whether a space of this name may be added, and whether that joins one of the mesh. A name
     /// that was typed and that nobody has makes a new space.
-    pub(crate) fn may_add(
-        &self,
-        name: &str,
-        _explicit: bool,
-    ) -> Result<(bool, SpaceId), CommandError> {
+    pub(crate) fn may_add(&self, name: &str) -> Result<(bool, SpaceId), CommandError> {
         let bad = name.is_empty()
             || name.len() > 64
             || name.contains(['/', ':'])

@@ -29,14 +29,19 @@ pub(super) fn load(db: &mut Db) -> Result<Registry, StartError> {
     Ok(registry)
 }
 
+/// The name of a device, or its id where none is known.
+pub(super) fn name_of(registry: &Registry, device: &DeviceId) -> String {
+    registry
+        .view()
+        .devices
+        .get(device)
+        .map_or_else(|| device.to_string(), |d| d.name.clone())
+}
+
 impl Engine {
     /// The name of a device, or its id where none is known.
     pub(crate) fn device_name(&self, device: &DeviceId) -> String {
-        self.registry
-            .view()
-            .devices
-            .get(device)
-            .map_or_else(|| device.to_string(), |d| d.name.clone())
+        name_of(&self.registry, device)
     }
 
     /// Opens every epoch key that is granted to this device and not open yet.

@@ -122,7 +122,7 @@ impl Engine {
         else {
             return Ok(());
         };
-        if *running != job || space.row.mode == 3 {
+        if *running != job {
             return Ok(());
         }
         let act = match space.row.act {

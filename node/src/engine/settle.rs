@@ -11,7 +11,7 @@ use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 
 use super::author::forget_content;
-use super::group::{Intent, Then};
+use super::group::{Intent, Then, step_path};
 use super::plan::Wanted;
 use super::space::{Busy, RETRY};
 use super::{Engine, Job, Notice, Now};
@@ -159,18 +159,6 @@ impl Engine {
             });
         }
         Ok(())
-    }
-}
-
-fn step_path(step: &Step) -> &RelPath {
-    match step {
-        Step::Move { to, .. } | Step::Unpark { to, .. } => to,
-        Step::Park { from, .. } => from,
-        Step::MakeDir { path, .. }
-        | Step::Write { path, .. }
-        | Step::Link { path, .. }
-        | Step::Remove { path, .. }
-        | Step::Meta { path, .. } => path,
     }
 }
 

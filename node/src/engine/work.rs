@@ -13,6 +13,7 @@ use ownmesh_crypto::{DeviceId, ItemId};
 use super::fetch::{FETCH, FETCHES, READY};
 use super::pass::Pass;
 use super::plan::{self, Wanted};
+use super::registry::name_of;
 use super::steps::{Planned, one};
 use super::{Effect, Engine, Now};
 use crate::db::{DbError, base, dirty};
@@ -68,7 +69,7 @@ impl Engine {
         if self.brake(now, n)? {
             return Ok(());
         }
-        self.plan(now, n)?;
+        self.plan(n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
             // What is still queued otherwise waits for a fetch that is under way.
             let rest = if space.queue.is_empty() {
@@ -107,7 +108,7 @@ impl Engine {
         Ok(full)
     }
 
-    fn plan(&mut self, now: Now, n: i64) -> Result<(), DbError> {
+    fn plan(&mut self, n: i64) -> Result<(), DbError> {
         let Some(space) = self.spaces.get(&n) else {
             return Ok(());
         };
@@ -129,14 +130,8 @@ impl Engine {
             space.queued.remove(&item);
             queue.push(item);
         }
-        let (registry, space) = (&self.registry, space);
-        let names = |d: &DeviceId| {
-            registry
-                .view()
-                .devices
-                .get(d)
-                .map_or_else(|| d.to_string(), |e| e.name.clone())
-        };
+        let known = &self.registry;
+        let names = |d: &DeviceId| name_of(known, d);
         let mut left = Vec::new();
         let group =
             self.db.write(|tx| {
@@ -194,6 +189,6 @@ impl Engine {
         if group.is_empty() {
             return Ok(());
         }
-        self.start_group(now, n, group)
+        self.start_group(n, group)
     }
 }

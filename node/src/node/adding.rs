@@ -60,9 +60,8 @@ pub(super) async fn add(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let wanted = name.clone();
-    let explicit = request.name.is_some();
     let id = handle
-        .call(move |engine, _| engine.may_add(&wanted, explicit))
+        .call(move |engine, _| engine.may_add(&wanted))
         .await
         .map_err(stopped)??;
     let (joins, space) = id;
