@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_node::command::Keep;
 use ownmesh_node::db::Db;
-use ownmesh_node::engine::Event;
+use ownmesh_node::engine::{Effect, Event};
 
 use crate::device::{Backup, End};
 use crate::link::{Pair, pair, side};
@@ -112,6 +112,71 @@ impl World {
         self.devices[d].disk.revive();
         self.devices[d].life += 1;
         self.later(100, Act::Restart { d });
+    }
+
+    /// The steps that a worker of a device is about to take; it is somebody else's then to take them.
+    pub(crate) fn take_steps(
+        &mut self,
+        d: usize,
+    ) -> Option<Vec<ownmesh_node::disk::perform::Step>> {
+        let is_it = |act: &Act| matches!(act, Act::Run { d: at, effect: Effect::Perform { .. }, .. } if *at == d);
+        let key = self
+            .queue
+            .iter()
+            .find(|(_, act)| is_it(act))
+            .map(|(k, _)| *k)?;
+        match self.queue.remove(&key) {
+            Some(Act::Run {
+                effect: Effect::Perform { steps, .. },
+                ..
+            }) => Some(steps),
+            _ => None,
+        }
+    }
+
+    /// As the node does after a write of the database that failed: a new engine on what was
+    /// committed; steps that a worker is taking go on.
+    pub(crate) fn start_over(&mut self, d: usize) {
+        let device = &mut self.devices[d];
+        if device.space.is_none() || device.doom.is_some() || device.doom_effects.is_some() {
+            return;
+        }
+        let Some(engine) = device.engine.take() else {
+            return;
+        };
+        let jobs = engine.last_job() + 1_000_000;
+        device.db = Some(engine.into_db());
+        let life = device.life;
+        for other in 0..self.devices.len() {
+            if other != d {
+                self.cut(pair(d, other), true);
+                if let Some(link) = self.links.get_mut(&pair(d, other)) {
+                    link.seen[side(d, other)] = None;
+                }
+            }
+        }
+        self.queue.retain(|_, act| match act {
+            Act::Run { d: at, effect, .. } => *at != d || matches!(effect, Effect::Perform { .. }),
+            Act::Give { d: at, event, .. } => *at != d || !matches!(event, Event::Fetched { .. }),
+            _ => true,
+        });
+        self.note(d, "starts over");
+        self.reference().count("starts over");
+        let now = self.moment();
+        let rng = &mut self.rng;
+        self.devices[d].start(rng, now).expect("it starts");
+        self.devices[d].life = life;
+        if let Some(engine) = &mut self.devices[d].engine {
+            engine.number_jobs_from(jobs);
+        }
+        self.perform_effects(d);
+        self.give(d, Event::Tick);
+        for other in 0..self.devices.len() {
+            if other != d {
+                let delay = self.delay(300);
+                self.later(delay, Act::Connect(pair(d, other)));
+            }
+        }
     }
 
     /// The database of an earlier time comes back, with or without the folder.

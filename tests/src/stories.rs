@@ -2,6 +2,10 @@
 //!
 //! They run without faults beyond those told, and end with the same verdict as the random lives.
 
+mod asked;
+mod killed;
+mod members;
+
 use std::collections::BTreeMap;
 
 use ownmesh_node::db::logs;
@@ -11,6 +15,10 @@ use crate::device::End;
 use crate::link::Pair;
 use crate::mem_disk::Entry;
 use crate::world::{Weather, World};
+
+pub use asked::*;
+pub use killed::*;
+pub use members::*;
 
 /// A story and its name.
 pub type Story = (&'static str, fn());
@@ -532,4 +540,16 @@ pub fn bytes_put_twice() {
     connect(&mut world);
     let world = end(world);
     assert_eq!(contents(&world, 0), ["h3 of alice"]);
+}
+
+fn more_time(world: &mut World, ms: u64) {
+    let until = world.now + ms;
+    world.run_until(until);
+    assert_eq!(world.failure, None);
+}
+
+fn vary(world: &mut World, n: u64) {
+    for _ in 0..n {
+        let _ = rand::Rng::next_u64(&mut world.rng);
+    }
 }

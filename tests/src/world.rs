@@ -112,7 +112,7 @@ pub struct World {
     /// Virtual time, ms.
     pub now: u64,
     pub(crate) wall: i64,
-    queue: BTreeMap<(u64, u64), Act>,
+    pub(crate) queue: BTreeMap<(u64, u64), Act>,
     order: u64,
     pub(crate) sessions: u64,
     /// The devices.
@@ -298,6 +298,12 @@ impl World {
 
     /// Adds the space on a running device: founds it, or joins it.
     pub fn add(&mut self, d: usize) {
+        self.add_as(d, false);
+    }
+
+    /// The same; held: its folder is left alone until it is released, as `mesh add` does with one
+    /// that is not empty.
+    pub(crate) fn add_as(&mut self, d: usize, hold: bool) {
         let id = self.mesh.space_id(SPACE);
         let now = self.moment();
         let device = &mut self.devices[d];
@@ -307,7 +313,7 @@ impl World {
         disk::prepare(&device.disk, &id).expect("a folder");
         let fs = device.disk.fs_id().expect("a folder");
         if let Err(error) =
-            engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, false)
+            engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, hold)
         {
             self.failure
                 .get_or_insert(format!("the space could not be added: {error:?}"));

@@ -247,7 +247,7 @@ impl Engine {
     }
 
     /// Lets a held space go on: its folder and the mesh are merged.
-    pub(crate) fn release(&mut self, name: &str, now: Now) {
+    pub fn release(&mut self, name: &str, now: Now) {
         if let Ok(n) = self.space_by_name(name) {
             if let Err(error) = self.set_stopped(n, None) {
                 tracing::error!(%error, "the space could not be released");

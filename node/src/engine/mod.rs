@@ -560,12 +560,12 @@ impl Engine {
     }
 
     /// The newest job given out.
-    pub(crate) fn last_job(&self) -> Job {
+    pub fn last_job(&self) -> Job {
         self.jobs
     }
 
     /// Jobs of an engine made anew are numbered above those of the one before.
-    pub(crate) fn number_jobs_from(&mut self, jobs: Job) {
+    pub fn number_jobs_from(&mut self, jobs: Job) {
         self.jobs = jobs;
     }
 

@@ -1,0 +1,136 @@
+//! What is asked of a device and answered by it: `wait`, and the brake's question.
+
+use ownmesh_node::engine::Event;
+
+use super::*;
+use crate::mem_disk::Entry;
+use crate::world::World;
+
+type Reply = tokio::sync::oneshot::Receiver<
+    Result<ownmesh_node::command::WaitReply, ownmesh_node::command::CommandError>,
+>;
+
+pub(super) fn wait(world: &mut World, d: usize, device: Option<&str>, all: bool) -> Reply {
+    let (done, reply) = tokio::sync::oneshot::channel();
+    let request = ownmesh_node::command::WaitRequest {
+        timeout_s: Some(600),
+        space: Some(crate::world::SPACE.to_owned()),
+        device: device.map(str::to_owned),
+        all,
+    };
+    let now = world.time();
+    let engine = world.devices[d].engine.as_mut().expect("it runs");
+    engine.wait(request, now, done);
+    world.perform_effects(d);
+    reply
+}
+
+/// A file that was written to while `mesh wait` looked at it, and is quiet then.
+pub fn written_while_waiting() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        d.user_write("f", "22");
+        // Reads of the marker come first.
+        d.before_read(2, |d| {
+            d.advance(10_000_000);
+            d.user_append("f", "333");
+        });
+    });
+    world
+        .reference()
+        .again(&Entry::File(std::sync::Arc::new("22333".into())), "told");
+    world
+        .reference()
+        .decided("told", &Entry::File(std::sync::Arc::new("22".into())));
+    let mut reply = wait(&mut world, 0, None, false);
+    more_time(&mut world, 60_000);
+    assert_eq!(files(&world, 1)["f"], "22333");
+    let early = reply.try_recv();
+    more_time(&mut world, 600_000);
+    let reply = early.or_else(|_| reply.try_recv());
+    let reply = reply.expect("an answer").expect("no error");
+    assert!(reply.done, "bob has it: {:?}", reply.reasons);
+}
+
+/// Most of a folder goes, that is confirmed; the rest goes within a minute of it: it is asked again.
+pub fn deleted_after_the_answer() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        for n in 0..60 {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        }
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        for n in 0..31 {
+            d.user_rm(&format!("f{n}"));
+        }
+    });
+    look(&mut world, 0);
+    let stopped = |world: &World| {
+        let engine = world.devices[1].engine.as_ref().expect("it runs");
+        engine.open_spaces_list().any(|s| s.stopped().is_some())
+    };
+    assert!(stopped(&world));
+    world.devices[1]
+        .engine
+        .as_mut()
+        .expect("it runs")
+        .go_on(crate::world::SPACE)
+        .expect("it is stopped");
+    world.perform_effects(1);
+    world.give(1, Event::Tick);
+    more_time(&mut world, 15_000);
+    assert_eq!(files(&world, 1).len(), 29);
+    act(&mut world, 0, |d| {
+        for n in 31..60 {
+            d.user_rm(&format!("f{n}"));
+        }
+    });
+    look(&mut world, 0);
+    more_time(&mut world, 15_000);
+    assert!(
+        stopped(&world),
+        "29 of 29 files went without a question: {} left",
+        files(&world, 1).len()
+    );
+}
+
+/// A space is left while somebody waits for it to be confirmed.
+pub fn left_while_waiting() {
+    let mut world = world(&["alice", "bob"], 2);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    let mut reply = wait(&mut world, 0, None, false);
+    more_time(&mut world, 10_000);
+    assert!(reply.try_recv().is_err());
+    leave(&mut world, 0);
+    world.give(0, Event::Tick);
+    more_time(&mut world, 10_000);
+    let reply = reply.try_recv().expect("an answer");
+    assert!(!reply.is_ok_and(|r| r.done), "nobody else has it");
+}
+
+/// A scan of a directory ends by an error that has nothing to do with the folder.
+pub fn scan_that_failed() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "22"));
+    let space = world.devices[0].space.expect("it takes part");
+    world.give(
+        0,
+        Event::Disturbed {
+            space,
+            dirs: vec![ownmesh_node::disk::RelPath::ROOT],
+        },
+    );
+    for job in 1..1_000 {
+        let result = Err(ownmesh_node::disk::scan::ScanError::Stopped);
+        world.give(0, Event::Scanned { space, job, result });
+    }
+    more_time(&mut world, 600_000);
+    assert_eq!(files(&world, 1)["f"], "22", "ten minutes later");
+}

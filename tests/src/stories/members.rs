@@ -1,0 +1,250 @@
+//! Devices that leave a space, join it again, or are given its state.
+
+use ownmesh_node::engine::Event;
+
+use super::*;
+use crate::device::End;
+use crate::mem_disk::Entry;
+use crate::world::World;
+
+/// Gives the space up on a device, as `mesh leave` does.
+pub(super) fn leave(world: &mut World, d: usize) {
+    let engine = world.devices[d].engine.as_mut().expect("it runs");
+    engine.leave(crate::world::SPACE).expect("it takes part");
+    world.devices[d].space = None;
+    world.perform_effects(d);
+}
+
+/// Takes part again with the files that are there, as `mesh add --merge` does: the tree first.
+fn join_again(world: &mut World, d: usize) {
+    world.add_as(d, true);
+    more_time(world, 5_000);
+    release(world, d);
+}
+
+fn release(world: &mut World, d: usize) {
+    let now = world.time();
+    let engine = world.devices[d].engine.as_mut().expect("it runs");
+    engine.release(crate::world::SPACE, now);
+    world.perform_effects(d);
+}
+
+fn state_from(world: &World, d: usize) -> Option<usize> {
+    let engine = world.devices[d].engine.as_ref()?;
+    let rows = ownmesh_node::db::spaces::all(engine.db().read()).expect("spaces");
+    world.device_number(&rows.first()?.state_from?)
+}
+
+/// Pruned logs, and a third device that is let in; nobody has heard of its space yet.
+fn pruned(make: impl Fn(&crate::mem_disk::MemDisk, usize)) -> World {
+    let mut world = world(&["alice", "bob", "carol"], 2);
+    for n in 0..4 {
+        act(&mut world, n % 2, |d| make(d, n));
+        settle(&mut world);
+    }
+    world.admit();
+    world.start(2);
+    world
+}
+
+fn one_file(d: &crate::mem_disk::MemDisk, n: usize) {
+    d.user_write(&format!("f{n}"), format!("content {n}"));
+}
+
+/// Review 7: whoever gives a newcomer its state leaves the space; another one can give it.
+pub fn giver_leaves() {
+    let mut world = pruned(one_file);
+    connect(&mut world);
+    world.add(2);
+    let giver = loop {
+        world.step();
+        if let Some(giver) = state_from(&world, 2) {
+            break giver;
+        }
+    };
+    leave(&mut world, giver);
+    more_time(&mut world, 3_700_000);
+    assert_eq!(
+        files(&world, 2).len(),
+        4,
+        "an hour later it has not got them"
+    );
+}
+
+/// Review 7: the giver's folder is not there; it has changes it cannot announce. Another can give.
+pub fn giver_is_stopped() {
+    let mut world = pruned(one_file);
+    connect(&mut world);
+    cut(&mut world);
+    // Bob makes a change that nobody hears of, and his disk is not there when he starts again.
+    act(&mut world, 1, |d| d.user_write("h", "of bob"));
+    look(&mut world, 1);
+    world.end(1, End::Kill);
+    world.devices[1].disk.user_rm(".mesh/marker");
+    world.start(1);
+    world.add(2);
+    world.join((1, 2));
+    more_time(&mut world, 2_000);
+    assert_eq!(state_from(&world, 2), Some(1));
+    world.join((0, 2));
+    more_time(&mut world, 3_700_000);
+    assert_eq!(
+        files(&world, 2).len(),
+        4,
+        "an hour later it has not got them"
+    );
+}
+
+/// Review 7: the history of one document is larger than a page of state.
+pub fn long_history() {
+    let world = world(&["alice", "bob", "carol"], 2);
+    let mut world = world;
+    for n in 0..520_u64 {
+        let mut target = String::new();
+        let mut x = n + 1;
+        while target.len() < 3_900 {
+            x = x
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            target.push(char::from(b'0' + u8::try_from(x >> 58).unwrap_or(0)));
+        }
+        let disk = world.devices[0].disk.clone();
+        if n > 0 {
+            disk.user_rm("l");
+        }
+        disk.user_symlink(&target, "l");
+        world
+            .reference()
+            .again(&Entry::Link(target.clone()), "told");
+        if n < 519 {
+            world.reference().decided("told", &Entry::Link(target));
+        }
+        let space = world.devices[0].space.expect("it takes part");
+        world.give(
+            0,
+            Event::Disturbed {
+                space,
+                dirs: Vec::new(),
+            },
+        );
+        more_time(&mut world, 200);
+    }
+    settle(&mut world);
+    world.admit();
+    world.start(2);
+    connect(&mut world);
+    world.add(2);
+    more_time(&mut world, 3_700_000);
+    assert!(
+        world.devices[2].disk.entries().contains_key("l"),
+        "an hour later it has nothing; state from {:?}",
+        state_from(&world, 2)
+    );
+}
+
+/// A device gives its copy up while another is away: that one hears of it when they meet.
+pub fn left_while_away() {
+    let mut world = world(&["alice", "bob", "carol"], 3);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    cut(&mut world);
+    leave(&mut world, 1);
+    for p in world.links.keys().copied().collect::<Vec<_>>() {
+        world.join(p);
+    }
+    more_time(&mut world, 60_000);
+    act(&mut world, 0, |d| d.user_write("f", "2"));
+    let mut reply = wait(&mut world, 0, None, true);
+    more_time(&mut world, 700_000);
+    let reply = reply.try_recv().expect("an answer").expect("no error");
+    assert!(
+        reply.done,
+        "all that take part have it: {:?}",
+        reply.reasons
+    );
+}
+
+/// A device gives its copy up and joins again with an empty folder while another is away: that one
+/// does not go by what it had confirmed before.
+pub fn joined_anew_while_away() {
+    let mut falsely = Vec::new();
+    for n in 0..10 {
+        let mut world = world(&["alice", "bob"], 2);
+        vary(&mut world, n);
+        act(&mut world, 0, |d| d.user_write("f", "1"));
+        settle(&mut world);
+        cut(&mut world);
+        leave(&mut world, 1);
+        act(&mut world, 1, |d| d.user_rm("f"));
+        world.add(1);
+        more_time(&mut world, 2_000);
+        world.weather.message = 200;
+        world.weather.content = 5_000;
+        let heard = |world: &World| {
+            let engine = world.devices[0].engine.as_ref().expect("it runs");
+            let n = world.devices[0].space.expect("it takes part");
+            let all = ownmesh_node::db::spaces::members(engine.db().read(), n).expect("rows");
+            all.first().map(|m| m.heard)
+        };
+        let before = heard(&world);
+        world.join(AB);
+        while heard(&world) == before {
+            world.step();
+        }
+        // Bob has said that he has nothing.
+        let mut reply = wait(&mut world, 0, Some("bob"), false);
+        let reply = loop {
+            world.step();
+            if let Ok(reply) = reply.try_recv() {
+                break reply.expect("no error");
+            }
+        };
+        if reply.done && !files(&world, 1).contains_key("f") {
+            falsely.push(n);
+        }
+    }
+    assert!(
+        falsely.is_empty(),
+        "confirmed what is not there: {falsely:?}"
+    );
+}
+
+/// A device leaves and joins again, twice, while a conflict is open; its files stay where they are.
+pub fn joined_again_in_a_conflict() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "h2"));
+    act(&mut world, 1, |d| d.user_write("f", "h3"));
+    look(&mut world, 0);
+    look(&mut world, 1);
+    connect(&mut world);
+    settle(&mut world);
+    assert_eq!(contents(&world, 0), ["h2", "h3"]);
+    for _ in 0..2 {
+        leave(&mut world, 0);
+        more_time(&mut world, 3_000);
+        join_again(&mut world, 0);
+        more_time(&mut world, 10_000);
+    }
+    let world = end(world);
+    assert_eq!(contents(&world, 1), ["h2", "h3"]);
+}
+
+/// A device that gave its copy up comes back with a file that was deleted meanwhile.
+pub fn deleted_while_not_taking_part() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    leave(&mut world, 1);
+    act(&mut world, 0, |d| d.user_rm("f"));
+    settle(&mut world);
+    join_again(&mut world, 1);
+    let world = end(world);
+    assert_eq!(
+        files(&world, 0),
+        BTreeMap::new(),
+        "it is what a tombstone names"
+    );
+}
