@@ -510,7 +510,7 @@ impl Runner {
                 space,
                 job,
                 guard,
-                scope,
+                look,
             } => {
                 if self.folders.is_shut(space)
                     && let Some(path) = engine.space_path(space)
@@ -518,7 +518,7 @@ impl Runner {
                     self.folders.open(engine, space, &path, self.clock.now());
                     self.served.update(engine, &self.folders);
                 }
-                self.folders.scan(space, job, guard, scope);
+                self.folders.scan(space, job, guard, look);
             }
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
             Effect::Discard { space, staged } => self.folders.discard(space, staged),

@@ -15,7 +15,7 @@ use ownmesh_node::db::{base, items};
 use ownmesh_node::disk::base::{BaseError, BaseReader, BaseRow};
 use ownmesh_node::disk::hash::Chunk;
 use ownmesh_node::disk::perform::{Step, perform};
-use ownmesh_node::disk::scan::{Found, Guard, Scope, scan};
+use ownmesh_node::disk::scan::{Found, Guard, Look, scan};
 use ownmesh_node::disk::{Disk, Meta, RelPath, trash};
 use ownmesh_node::engine::{Effect, Engine, Event, Missed, Notice, Now, Want, WantResult};
 use rand::rngs::StdRng;
@@ -151,8 +151,8 @@ impl World {
                 space,
                 job,
                 guard,
-                scope,
-            } => self.run_scan(d, space, job, &guard, &scope),
+                look,
+            } => self.run_scan(d, space, job, &guard, &look),
             Effect::Sync { space, job, files } => {
                 let disk = &self.devices[d].disk;
                 let done = if files.is_empty() {
@@ -219,7 +219,7 @@ impl World {
         true
     }
 
-    fn run_scan(&mut self, d: usize, space: i64, job: u64, guard: &Guard, scope: &Scope) {
+    fn run_scan(&mut self, d: usize, space: i64, job: u64, guard: &Guard, look: &Look) {
         let slips = self.slip(d, 6, true);
         let (secret, now) = (self.secret(), self.moment());
         let at_once = one_in(&mut self.rng, 2);
@@ -236,7 +236,7 @@ impl World {
             guard,
             &shared,
             &secret,
-            scope,
+            look,
             &|_, _| false,
             &mut |found| {
                 lines.push(format!(

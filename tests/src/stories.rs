@@ -24,7 +24,7 @@ pub use members::*;
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 16] = [
+pub const ALL: [Story; 17] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -44,6 +44,7 @@ pub const ALL: [Story; 16] = [
     ("swapped names and a loss of power", swapped_names),
     ("a write in the tick of its hashing", racy_write),
     ("bytes put twice", bytes_put_twice),
+    ("a log that never rests", busy_log),
 ];
 
 const AB: Pair = (0, 1);
@@ -523,6 +524,33 @@ pub fn racy_write() {
     look(&mut world, 0);
     let world = end(world);
     assert_eq!(files(&world, 1)["f1"], "bb");
+}
+
+/// A log that is written every second is not taken in every second, and all of it in the end.
+pub fn busy_log() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("log", "-"));
+    settle(&mut world);
+    let space = world.devices[0].space.expect("it takes part");
+    let authored = |world: &World| {
+        let engine = world.devices[0].engine.as_ref().expect("it runs");
+        engine.tally().authored
+    };
+    let before = authored(&world);
+    for n in 0..300 {
+        act(&mut world, 0, |d| {
+            d.user_append("log", format!("line {n}\n"));
+        });
+        let dirs = vec![ownmesh_node::disk::RelPath::ROOT];
+        world.give(0, Event::Disturbed { space, dirs });
+    }
+    let during = authored(&world) - before;
+    assert!((8..=14).contains(&during), "{during} changes");
+    // Nobody has to ask for the rest of it.
+    let until = world.now + 61_000;
+    world.run_until(until);
+    assert_eq!(files(&world, 1), files(&world, 0));
+    end(world);
 }
 
 /// An edit replaces the bytes its author saw, whoever put them there and however often.

@@ -34,4 +34,5 @@ told!(
     swapped_names,
     racy_write,
     bytes_put_twice,
+    busy_log,
 );

@@ -18,6 +18,7 @@
 mod settle;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use ownmesh_crdt::item::{Content, Kind};
@@ -52,6 +53,24 @@ pub enum Scope {
     /// These directories, not what is below them; but directories that appeared in them are walked
     /// whole. One that base does not know, or that is gone, stands for the nearest above it.
     Dirs(Vec<RelPath>),
+}
+
+/// A look at a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Which part of it.
+    pub scope: Scope,
+    /// Files that are not read this time, changed or not: they change all the time.
+    pub held: BTreeSet<ItemId>,
+}
+
+impl From<Scope> for Look {
+    fn from(scope: Scope) -> Self {
+        Self {
+            scope,
+            held: BTreeSet::new(),
+        }
+    }
 }
 
 /// The directory that something found is in.
@@ -184,6 +203,8 @@ pub struct ScanReport {
     pub hashed_bytes: u64,
     /// What could not be compared.
     pub problems: Vec<Problem>,
+    /// Directories of files that changed and were not read ([`Look::held`]).
+    pub held: BTreeSet<RelPath>,
 }
 
 /// Why a scan did not come to its end. What was emitted before is true.
@@ -242,13 +263,13 @@ pub fn scan(
     guard: &Guard,
     base: &dyn BaseReader,
     secret: &SpaceSecret,
-    scope: &Scope,
+    look: &Look,
     rules: &dyn Fn(&RelPath, bool) -> bool,
     emit: &mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
 ) -> Result<ScanReport, ScanError> {
     check(disk, guard)?;
-    let mut walk = walk::Walk::new(disk, base, secret, rules, emit);
-    walk.start(scope)?;
+    let mut walk = walk::Walk::new(disk, base, secret, &look.held, rules, emit);
+    walk.start(&look.scope)?;
     walk.run()?;
     check(disk, guard)?;
     walk.finish()

@@ -32,6 +32,7 @@ mod group;
 mod hello;
 mod inbound;
 mod membership;
+mod pace;
 mod pairing;
 mod pass;
 mod peers;
@@ -66,7 +67,7 @@ use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
-use crate::disk::scan::{Found, Guard, ScanError, ScanReport, Scope};
+use crate::disk::scan::{Found, Guard, Look, ScanError, ScanReport};
 use crate::pair::SponsorEffect;
 
 /// The time an event is handled at.
@@ -207,8 +208,8 @@ pub enum Effect {
         job: Job,
         /// What must be true of the folder.
         guard: Guard,
-        /// Which part.
-        scope: Scope,
+        /// Which part, and what is not read.
+        look: Look,
     },
     /// Flush files to the disk; all of the filesystem's if `files` is empty.
     Sync {

@@ -3,7 +3,7 @@
 //! A folder that is not the one it was (no marker, another filesystem) stops the space, or its
 //! emptiness would be taken for the deletion of everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::oneshot;
 
@@ -15,13 +15,16 @@ use super::{Effect, Engine, Job, Now};
 use crate::command::CommandError;
 use crate::db::{DbError, spaces};
 use crate::disk::RelPath;
-use crate::disk::scan::{Found, Guard, ProblemKind, ScanError, ScanReport, Scope};
+use crate::disk::scan::{Found, Guard, Look, ProblemKind, ScanError, ScanReport, Scope};
 
 /// Somebody waiting for the end of a scan.
 pub(super) type ScanWaiter = oneshot::Sender<Result<(), CommandError>>;
 
 /// A full scan finds what the watcher missed.
 pub(super) const FULL_EVERY: u64 = 3_600_000;
+
+/// A file that changed while it was read is read again after so long, ms.
+const CHANGING: u64 = 500;
 
 impl Engine {
     /// The watcher saw something, or a peer's question showed it.
@@ -80,11 +83,16 @@ impl Engine {
             all,
             waiters,
         });
+        // Only what the watcher saw waits: a look at everything leaves nothing out.
+        let held = match scope {
+            Scope::All => BTreeSet::new(),
+            Scope::Dirs(_) => space.pace.waiting(self.seen_at.mono).into_keys().collect(),
+        };
         self.effects.push(Effect::Scan {
             space: n,
             job,
             guard,
-            scope,
+            look: Look { scope, held },
         });
     }
 
@@ -134,6 +142,11 @@ impl Engine {
                 act
             }
         };
+        for one in &found {
+            if let Found::Edited { id, .. } = one {
+                space.pace.taken(*id, now.mono);
+            }
+        }
         let content = found.iter().any(|f| {
             matches!(
                 f,
@@ -211,12 +224,16 @@ impl Engine {
                     space.problems.clear();
                     space.scanned = true;
                     space.full_at = now.mono + FULL_EVERY;
+                    space.later = Default::default();
+                }
+                if !report.held.is_empty() {
+                    let due = space.pace.waiting(now.mono).into_values().min();
+                    space.look_later(report.held, due.unwrap_or(now.mono));
                 }
                 for problem in report.problems {
                     if problem.kind == ProblemKind::Changing {
                         let dir = problem.path.parent().unwrap_or(RelPath::ROOT);
-                        space.retry_at = Some(now.mono + 500);
-                        space.want_scan(Some(vec![dir]));
+                        space.look_later([dir], now.mono + CHANGING);
                     }
                     let path = problem.path.to_string();
                     space.problem(&path, problem_kind(problem.kind), problem.reason, now.wall);

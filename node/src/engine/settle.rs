@@ -47,6 +47,8 @@ impl Engine {
         let mut removed = 0_u64;
         let mut displaced = false;
         let mut problems = Vec::new();
+        // Files that a step met as nobody expected them: read now, however often they change.
+        let mut met = Vec::new();
         let metas: BTreeMap<ItemId, Meta> =
             space.ready.iter().map(|(id, r)| (*id, r.meta)).collect();
         // What was not taken out of its place still stands there, whatever became of it.
@@ -96,6 +98,7 @@ impl Engine {
                             | Refused::Missing
                             | Refused::NotEmpty => {
                                 rescan.push(path.parent().unwrap_or(RelPath::ROOT));
+                                met.push(*intent.step.id());
                                 if *refused == Refused::NotEmpty {
                                     rescan.push(path.clone());
                                 }
@@ -131,6 +134,9 @@ impl Engine {
             if space.queued.insert(intent.item) {
                 space.queue.push_back(intent.item);
             }
+        }
+        for id in &met {
+            space.pace.let_go(id);
         }
         if removed > 0 {
             space.deletions.push_back((now.mono, removed));

@@ -6,6 +6,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::fetch::{Fetch, Ready};
 use super::group::Intent;
+use super::pace::Pace;
 use super::scan::{FULL_EVERY, ScanWaiter};
 use super::{Engine, Job, Notice, Now};
 use crate::db::DbError;
@@ -54,6 +55,9 @@ pub struct Space {
     pub(super) full_at: u64,
     /// When paths that were changing, taken or refused are looked at again.
     pub(super) retry_at: Option<u64>,
+    /// Directories looked at once more when a file in them was given time, and when.
+    pub(super) later: (BTreeSet<RelPath>, Option<u64>),
+    pub(super) pace: Pace,
     /// Own content announced next must be flushed at its source first.
     pub(super) unsynced: Option<Vec<RelPath>>,
     pub(super) sync_job: Option<Job>,
@@ -110,6 +114,8 @@ impl Space {
             scanned: false,
             full_at: now.mono + FULL_EVERY,
             retry_at: None,
+            later: Default::default(),
+            pace: Pace::default(),
             unsynced: None,
             sync_job: None,
             steps: VecDeque::new(),
@@ -181,10 +187,19 @@ impl Space {
         self.retry_at
             .into_iter()
             .chain(absent)
+            .chain(self.later.1)
             .chain(self.more.then_some(0))
             .chain(self.held.map(super::brake::held_until))
             .chain([self.full_at])
             .min()
+    }
+
+    /// Asks for a scan of some directories at a time to come.
+    pub(super) fn look_later(&mut self, dirs: impl IntoIterator<Item = RelPath>, at: u64) {
+        self.later.0.extend(dirs);
+        if !self.later.0.is_empty() {
+            self.later.1 = Some(self.later.1.map_or(at, |due| due.min(at)));
+        }
     }
 
     /// Asks for a scan of a part, or of all with `None`.

@@ -36,6 +36,10 @@ impl Engine {
                 space.want_scan(None);
                 space.full_at = now.mono + super::scan::FULL_EVERY;
             }
+            if space.later.1.is_some_and(|at| now.mono >= at) {
+                let (dirs, _) = std::mem::take(&mut space.later);
+                space.want_scan(Some(dirs.into_iter().collect()));
+            }
             if space.retry_at.is_some_and(|at| now.mono >= at) {
                 space.retry_at = None;
                 space.again = true;

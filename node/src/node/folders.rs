@@ -21,7 +21,7 @@ use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
-use crate::disk::scan::{Guard, ScanError, Scope, Stop, scan};
+use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
 use crate::disk::watch::{Notice, Watcher};
 use crate::disk::{Disk, RelPath, Stat, trash};
 use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
@@ -150,7 +150,7 @@ impl Folders {
         drop_aside(std::mem::take(&mut self.open));
     }
 
-    pub(super) fn scan(&mut self, space: i64, job: Job, guard: Guard, scope: Scope) {
+    pub(super) fn scan(&mut self, space: i64, job: Job, guard: Guard, look: Look) {
         let inbox = self.inbox.clone();
         let Some(folder) = self.open.get(&space) else {
             inbox_later(
@@ -181,7 +181,7 @@ impl Folders {
                     &guard,
                     &Reader { conn: &conn, space },
                     &secret,
-                    &scope,
+                    &look,
                     &|_, _| false,
                     &mut |found| {
                         if inbox.put(Event::Found { space, job, found }) {

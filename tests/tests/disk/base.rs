@@ -262,7 +262,7 @@ impl Folder {
             &self.guard,
             &self.base,
             &self.secret,
-            scope,
+            &scope.clone().into(),
             &|path, _| self.ignored.iter().any(|name| path.name() == Some(name)),
             &mut |group| {
                 assert!(group.len() <= 1_000 && !group.is_empty());

@@ -539,7 +539,7 @@ fn a_stopped_scan_says_so() {
         &folder.guard,
         &folder.base,
         &folder.secret,
-        &Scope::All,
+        &Scope::All.into(),
         &|_, _| false,
         &mut |_| Err(scan::Stop),
     );

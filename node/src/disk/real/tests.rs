@@ -326,7 +326,7 @@ fn a_scan_finds_what_is_there_and_only_that() {
         &guard,
         &Empty,
         &secret,
-        &Scope::All,
+        &Scope::All.into(),
         &|_, _| false,
         &mut |group| {
             names.extend(group.into_iter().map(|found| match found {
@@ -354,7 +354,7 @@ fn a_scan_finds_what_is_there_and_only_that() {
         &guard,
         &Empty,
         &secret,
-        &Scope::All,
+        &Scope::All.into(),
         &|_, _| false,
         &mut emit,
     );

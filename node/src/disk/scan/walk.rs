@@ -27,6 +27,7 @@ pub(super) struct Walk<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) base: &'a dyn BaseReader,
     pub(super) secret: &'a SpaceSecret,
+    held: &'a BTreeSet<ItemId>,
     pub(super) rules: &'a dyn Fn(&RelPath, bool) -> bool,
     pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     /// A stack: what was pushed last is listed next.
@@ -51,6 +52,7 @@ impl<'a> Walk<'a> {
         disk: &'a dyn Disk,
         base: &'a dyn BaseReader,
         secret: &'a SpaceSecret,
+        held: &'a BTreeSet<ItemId>,
         rules: &'a dyn Fn(&RelPath, bool) -> bool,
         emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     ) -> Self {
@@ -58,6 +60,7 @@ impl<'a> Walk<'a> {
             disk,
             base,
             secret,
+            held,
             rules,
             emit,
             dirs: Vec::new(),
@@ -253,6 +256,9 @@ impl<'a> Walk<'a> {
                         racy: false,
                     });
                 }
+            }
+            Kind::File if self.held.contains(&row.id) => {
+                self.report.held.extend(path.parent());
             }
             Kind::File => {
                 self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
