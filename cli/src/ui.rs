@@ -1,6 +1,7 @@
 //! The terminal: results on stdout, words and progress on stderr, JSON instead where asked for, prompts only where somebody can answer.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -148,9 +149,17 @@ pub(crate) fn read_line() -> Result<String> {
 
 /// Writes a line to stdout. When nobody reads it any more there is nothing left to do: the process ends like others in a pipe.
 fn out(text: &str) {
-    if writeln!(io::stdout().lock(), "{text}").is_err() {
+    if writeln!(io::stdout().lock(), "{text}").is_err() && !CLEARS_UP.load(Ordering::Relaxed) {
         std::process::exit(1);
     }
+}
+
+/// Nobody reading any more ends a command, but not one that has things to clear up.
+static CLEARS_UP: AtomicBool = AtomicBool::new(false);
+
+/// From now on this command goes to its end, read or not.
+pub(crate) fn clears_up() {
+    CLEARS_UP.store(true, Ordering::Relaxed);
 }
 
 /// Makes text from elsewhere fit for a terminal: names and paths may hold escape sequences.

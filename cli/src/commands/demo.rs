@@ -4,7 +4,7 @@
 //! user's own mesh is touched. Whatever happens, the nodes are stopped and the directory is removed.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ownmesh_node::command::CommandError;
 use serde_json::json;
@@ -49,6 +49,7 @@ pub(crate) async fn run(args: Args, ui: Ui) -> Result<End> {
             .map_err(|error| file_error("find", dir, &error))?,
         (None, None) => return Err(CommandError::failed("no directory")),
     };
+    crate::ui::clears_up();
     let stage = Stage::set(&dir)?;
     let mut steps = Steps {
         ui,
@@ -65,8 +66,7 @@ pub(crate) async fn run(args: Args, ui: Ui) -> Result<End> {
     };
     stage.clear().await;
     if let Some(temporary) = temporary {
-        // A command that was cut off may still write for a moment.
-        let _ = temporary.close();
+        remove(temporary).await;
     }
     if !failure.is_empty() {
         ui.hint(&failure);
@@ -97,6 +97,20 @@ impl Steps {
     }
 }
 
+/// A node that a cut-off command was about to start may still write for a moment; it ends when it sees
+/// that its home is gone.
+async fn remove(dir: tempfile::TempDir) {
+    let path = dir.path().to_path_buf();
+    drop(dir.close());
+    for _ in 0..50 {
+        if !path.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(std::fs::remove_dir_all(&path));
+    }
+}
+
 fn make_kept(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| file_error("make", dir, &error))?;
     let mut entries = std::fs::read_dir(dir).map_err(|error| file_error("read", dir, &error))?;
@@ -113,15 +127,16 @@ fn make_kept(dir: &Path) -> Result<()> {
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
+    let told = |kind| async move {
+        match signal(kind) {
             Ok(mut signal) => drop(signal.recv().await),
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = told(SignalKind::interrupt()) => {}
+        () = told(SignalKind::terminate()) => {}
+        () = told(SignalKind::hangup()) => {}
     }
 }
 

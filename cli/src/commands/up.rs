@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ownmesh_node::api::Api;
 use ownmesh_node::command::{CommandError, ErrorReply, Kind};
@@ -21,6 +23,9 @@ use crate::start;
 
 /// What is logged unless `MESH_LOG` says otherwise.
 const LOG: &str = "warn,ownmesh_node=info,mesh=info";
+
+/// Between two looks at whether the home is still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Start the node
 ///
@@ -119,12 +124,30 @@ async fn serve(context: &Context, args: &Args) -> Result<End> {
     if args.detached {
         ready(&json!({ "ready": true }));
     }
+    let gone = home_gone(context.home.root().to_path_buf());
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = gone => tracing::error!("the home is gone"),
+        }
+    };
     api.serve(handle.clone(), stop).await;
     tracing::info!("the node is stopping");
     handle.stop().await;
     tracing::info!("the node has stopped");
     drop(lock);
     Ok(End::Done)
+}
+
+/// Completes when the home directory is not there any more: a node without one would answer nobody,
+/// and write its database to files that have no name.
+async fn home_gone(home: PathBuf) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if matches!(home.try_exists(), Ok(false)) {
+            return;
+        }
+    }
 }
 
 async fn start_node(context: &Context, args: &Args) -> Result<Handle> {
