@@ -100,8 +100,11 @@ impl Link {
 
     /// The connection in use gave a sign of life, or failed to.
     pub(crate) fn probed(&mut self, connection: ConnectionId, alive: bool) -> Option<Step> {
-        let (current, next) = (self.current?, self.next?);
-        if current.connection != connection || current.instance != next.instance {
+        let current = self.current.filter(|c| c.connection == connection)?;
+        let Some(next) = self.next else {
+            return (!alive).then_some(Step::Kill(connection, Loss::Silent));
+        };
+        if current.instance != next.instance {
             return None;
         }
         if !alive {
@@ -238,5 +241,18 @@ mod tests {
             link.ended(ConnectionId::new_unchecked(1), Ended::Clean),
             [Step::Lost(Loss::Closed)]
         );
+    }
+
+    #[test]
+    fn silence_after_a_change_of_the_network_ends_the_only_connection() {
+        let only = held(1, 5, true);
+        let mut link = Link::default();
+        link.proven(only);
+        assert_eq!(link.probed(only.connection, true), None);
+        assert_eq!(
+            link.probed(only.connection, false),
+            Some(Step::Kill(only.connection, Loss::Silent))
+        );
+        assert_eq!(link.probed(held(2, 5, true).connection, false), None);
     }
 }

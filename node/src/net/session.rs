@@ -21,9 +21,9 @@ use super::outbox::{Next, Outbox};
 use super::{CONTROL_MAX, Loss, NetEvent, OpenError, PairStream};
 
 /// Nothing heard for this long: ask for a sign of life.
-const QUIET: Duration = Duration::from_secs(15);
-/// Unanswered questions before the peer counts as gone: a minute in all.
-const QUESTIONS: u32 = 3;
+const QUIET: Duration = Duration::from_secs(10);
+/// Unanswered questions before the peer counts as gone: half a minute in all.
+const QUESTIONS: u32 = 2;
 /// How long the other side may take to finish once we have.
 const FINISH: Duration = Duration::from_secs(5);
 

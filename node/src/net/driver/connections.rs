@@ -75,9 +75,11 @@ impl Driver {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 note_listening(&self.shared, &address, true);
+                self.probe_all();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 note_listening(&self.shared, &address, false);
+                self.probe_all();
             }
             SwarmEvent::Behaviour(MeshEvent::Streams(Flooded(connection))) => {
                 if let Some(device) = self.device_of(connection) {
@@ -355,6 +357,17 @@ impl Driver {
             self.take_steps(session.device, steps);
         }
         self.forget();
+    }
+
+    /// The network of this machine changed: a connection may have no way any more, and TCP would take
+    /// a minute to notice. Each shows a sign of life now, or its device is dialled anew.
+    fn probe_all(&mut self) {
+        let until = Instant::now() + PROBE_TIME;
+        let used = self.sessions.iter().filter(|(_, s)| s.adopted);
+        for (id, session) in used {
+            let _ = session.ctl.try_send(Ctl::Probe);
+            self.probes.entry(*id).or_insert(until);
+        }
     }
 
     /// The answer of a connection that was asked for a sign of life, or its silence.
