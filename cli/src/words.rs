@@ -23,6 +23,14 @@ pub(crate) fn since(then: Time, now: Time) -> String {
     }
 }
 
+/// The same as an adverb: `now`, `3 h ago`.
+pub(crate) fn ago(then: Time, now: Time) -> String {
+    match since(then, now) {
+        now if now == "now" => now,
+        past => format!("{past} ago"),
+    }
+}
+
 /// A size with three digits at most: `999 B`, `1.5 kB`, `174 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];

@@ -94,10 +94,9 @@ fn list(context: &Context, conflicts: &[ConflictInfo]) {
             .versions
             .iter()
             .map(|version| {
-                let mtime = version.mtime.map_or_else(
-                    || "-".into(),
-                    |time| format!("{} ago", words::since(time, words::now())),
-                );
+                let mtime = version
+                    .mtime
+                    .map_or_else(|| "-".into(), |time| words::ago(time, words::now()));
                 let place = version
                     .copy_path
                     .as_deref()

@@ -3,6 +3,7 @@
 use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
 
 use super::Context;
+use super::resume::folder_stop;
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
 use crate::{start, words};
@@ -123,8 +124,8 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
         parts.push(match (*lacks, peer.is_some_and(|peer| !peer.connected)) {
             (0, false) => format!("{name} has it all"),
             (0, true) => format!("{name}{state} had it all when it left"),
-            (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "item")),
-            (lacks, false) => format!("{name} has not confirmed {}", words::count(lacks, "item")),
+            (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "change")),
+            (lacks, false) => format!("{name} has not confirmed {}", words::count(lacks, "change")),
         });
     }
     if space.unconfirmed.is_empty() {
@@ -151,7 +152,8 @@ fn here(space: &SpaceStatus) -> String {
         SpaceState::Syncing if space.missing_items == 0 => "syncing".into(),
         SpaceState::Syncing => format!("syncing, {}", missing()),
         SpaceState::Paused => "paused".into(),
-        SpaceState::Stopped => "stopped".into(),
+        SpaceState::Stopped if space.missing_items == 0 => "stopped".into(),
+        SpaceState::Stopped => format!("stopped, {}", missing()),
         SpaceState::Error => "in trouble".into(),
     }
 }
@@ -181,9 +183,20 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
     }
     if space.state == SpaceState::Stopped {
         let name = clean(&space.name);
+        let (go_on, bring_back) = if folder_stop(space) {
+            lines.push(
+                "It goes on by itself when the folder is there again: mount its disk.".into(),
+            );
+            ("if what is there now is right", "fills it again")
+        } else {
+            ("deletes them here too", "brings them back everywhere")
+        };
         lines.push(format!(
-            "{} goes on, {} brings back",
-            context.next(&format!("continue {name}")),
+            "{} {go_on}",
+            context.next(&format!("continue {name}"))
+        ));
+        lines.push(format!(
+            "{} {bring_back}",
             context.next(&format!("revert {name}"))
         ));
     }
@@ -217,11 +230,11 @@ mod tests {
         space.unconfirmed.insert("desktop".into(), 12);
         assert_eq!(
             sentence(&space, &[peer(false)], now),
-            "up to date here; desktop, away 3 h, lacks 12 items"
+            "up to date here; desktop, away 3 h, lacks 12 changes"
         );
         assert_eq!(
             sentence(&space, &[peer(true)], now),
-            "up to date here; desktop has not confirmed 12 items"
+            "up to date here; desktop has not confirmed 12 changes"
         );
         space.unconfirmed.insert("desktop".into(), 0);
         assert_eq!(

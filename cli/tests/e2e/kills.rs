@@ -348,7 +348,7 @@ fn what_was_deleted_while_its_receiver_was_dead_stays_deleted() {
             // Most of the folder was deleted: that is asked about, and answered.
             let begun = Instant::now();
             while desktop.tree().files() > 1 && begun.elapsed() < Duration::from_secs(20) {
-                desktop.mesh(&["continue", "docs"]);
+                desktop.mesh(&["continue", "docs", "--yes"]);
                 std::thread::sleep(Duration::from_millis(100));
             }
             settle(&laptop, &desktop, "deleted while the receiver was dead");

@@ -190,7 +190,7 @@ fn folder_away(other: impl FnOnce(&Path), running: bool) {
     );
     let _gone = fs::remove_dir(&desktop.folder);
     fs::rename(&aside, &desktop.folder).unwrap();
-    desktop.mesh(&["continue", "docs"]);
+    desktop.mesh(&["continue", "docs", "--yes"]);
     desktop.mesh(&["scan", "docs", "--wait"]);
     settle(&laptop, &desktop, "the folder is back");
     assert_eq!(desktop.tree().files(), 31);

@@ -342,7 +342,7 @@ fn a_mass_delete_goes_on_when_told() {
         waited.code, 7,
         "a stopped device has not done it: {waited:?}"
     );
-    desktop.json(&["continue", "docs"]);
+    desktop.json(&["continue", "docs", "--yes"]);
     settle(&laptop, &desktop, "continue");
     assert_eq!(desktop.tree().files(), 5, "{:?}", desktop.tree().names());
 }
@@ -350,7 +350,7 @@ fn a_mass_delete_goes_on_when_told() {
 #[test]
 fn a_mass_delete_is_brought_back_when_told() {
     let (_world, laptop, desktop) = stopped();
-    desktop.json(&["revert", "docs"]);
+    desktop.json(&["revert", "docs", "--yes"]);
     settle(&laptop, &desktop, "revert");
     let back = laptop.tree();
     assert!(back.files() > 30, "{:?}", back.names());

@@ -72,7 +72,8 @@ impl Engine {
         let route = peer.map_or(Route::None, |p| route(p.route));
         let why = match peer {
             Some(p) if !p.ready => "connected; exchanging the list of devices".to_owned(),
-            Some(p) => format!("connected ({})", p.route),
+            // There is no better way.
+            Some(_) => String::new(),
             None => match self.lately(now).find(|t| t.about == Some(*device)) {
                 Some(trouble) => trouble.message.clone(),
                 None => "not found on the local network or at its last addresses".to_owned(),
