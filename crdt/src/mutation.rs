@@ -50,10 +50,12 @@ pub enum M {
     RemoveUnseen,
     /// An edit leaves standing what another operation put of the bytes it replaces.
     EqualBytesUnseen,
+    /// What is deleted after the brake's question was answered belongs to the answered act.
+    ActOutlivesAnswer,
 }
 
 /// All of them.
-pub const ALL: [M; 20] = [
+pub const ALL: [M; 21] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -74,6 +76,7 @@ pub const ALL: [M; 20] = [
     M::RacyIgnored,
     M::RemoveUnseen,
     M::EqualBytesUnseen,
+    M::ActOutlivesAnswer,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

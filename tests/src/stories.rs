@@ -24,7 +24,7 @@ pub use members::*;
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 17] = [
+pub const ALL: [Story; 18] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -45,6 +45,7 @@ pub const ALL: [Story; 17] = [
     ("a write in the tick of its hashing", racy_write),
     ("bytes put twice", bytes_put_twice),
     ("a log that never rests", busy_log),
+    ("deleted after the answer", deleted_after_the_answer),
 ];
 
 const AB: Pair = (0, 1);

@@ -35,4 +35,5 @@ told!(
     racy_write,
     bytes_put_twice,
     busy_log,
+    deleted_after_the_answer,
 );

@@ -44,6 +44,12 @@ fn key(act: &[u8; 8]) -> String {
     format!("go/{hex}")
 }
 
+/// Whether somebody has said that the deletions of an act are meant.
+pub(super) fn answered(tx: &Connection, n: i64, act: &[u8; 8]) -> Result<bool, DbError> {
+    let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
+    Ok(!ownmesh_crdt::mutated!(ActOutlivesAnswer) && answers.doc.regs.winner(&key(act)).is_some())
+}
+
 fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
     let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
     let mut out = Pending::default();

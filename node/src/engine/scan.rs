@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
 
 use super::author::Author;
+use super::brake::answered;
 use super::docs::Docs;
 use super::membership::JOINING;
 use super::space::{Busy, RETRY};
@@ -134,8 +135,13 @@ impl Engine {
             return Ok(());
         }
         let act = match space.row.act {
-            // One act is what a person does at one go: it ends a minute after its last deletion.
-            Some((act, at)) if now.wall.abs_diff(at) < 60_000 => act,
+            // One act is what a person does at one go: it ends a minute after its last deletion, and
+            // with the answer to it, which was given without knowing what else would go.
+            Some((act, at))
+                if now.wall.abs_diff(at) < 60_000 && !answered(self.db.read(), n, &act)? =>
+            {
+                act
+            }
             _ => {
                 let mut act = [0; 8];
                 self.rng.fill_bytes(&mut act);
