@@ -50,12 +50,16 @@ pub enum M {
     RemoveUnseen,
     /// An edit leaves standing what another operation put of the bytes it replaces.
     EqualBytesUnseen,
+    /// A conflict copy gets the suffixed name of somebody's file.
+    CopyNameTaken,
+    /// A conflict copy that base does not know is taken for a new file.
+    CopyIsNew,
     /// What is deleted after the brake's question was answered belongs to the answered act.
     ActOutlivesAnswer,
 }
 
 /// All of them.
-pub const ALL: [M; 21] = [
+pub const ALL: [M; 23] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -76,6 +80,8 @@ pub const ALL: [M; 21] = [
     M::RacyIgnored,
     M::RemoveUnseen,
     M::EqualBytesUnseen,
+    M::CopyNameTaken,
+    M::CopyIsNew,
     M::ActOutlivesAnswer,
 ];
 

@@ -31,16 +31,14 @@ pub fn settle(name: &str, claims: &[Claim], taken: &dyn Fn(&str) -> bool) -> Vec
         let shown = if n == 0 {
             name.to_owned()
         } else {
-            let mut names = TAGS.iter().map(|len| tagged(name, &claim.id, *len));
-            let free = names.find(|name| !taken(name));
-            free.unwrap_or_else(|| tagged(name, &claim.id, 32))
+            suffixed(name, &claim.id, taken)
         };
         out.push((claim.id, shown));
     }
     out
 }
 
-/// Digits of an item's id in a suffix: more where fewer are taken.
+/// Digits of an item's id in a suffix: more where fewer are taken, and after all of them a number.
 const TAGS: [usize; 4] = [8, 16, 24, 32];
 
 /// The name that was suffixed, if this may be a suffixed one: whoever takes or frees the one decides
@@ -49,7 +47,11 @@ pub fn unsuffixed(name: &str) -> Option<String> {
     let close = name.rfind(')')?;
     let open = name[..close].rfind(" (")?;
     let tag = &name[open + 2..close];
-    let is_tag = TAGS.contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_hexdigit());
+    let (digits, number) = tag.split_once(' ').unwrap_or((tag, ""));
+    let is_tag = TAGS.contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && (digits.len() == tag.len() || !number.is_empty())
+        && number.bytes().all(|b| b.is_ascii_digit());
     let original = format!("{}{}", &name[..open], &name[close + 1..]);
     let at = cut(&original);
     (is_tag && at == open && !original.is_empty()).then_some(original)
@@ -68,14 +70,23 @@ pub fn cycle_breaker(cycle: &[Claim]) -> Option<ItemId> {
     cycle.iter().min_by_key(|c| (c.since, c.id)).map(|c| c.id)
 }
 
-/// `report.txt` -> `report (1a2b3c4d).txt`, with the first eight hex digits of the item's id.
-pub fn suffixed(name: &str, id: &ItemId) -> String {
-    tagged(name, id, 8)
-}
-
-fn tagged(name: &str, id: &ItemId, len: usize) -> String {
-    let tag: String = id.to_string().chars().take(len).collect();
-    insert_before_extension(name, &format!(" ({tag})"))
+/// `report.txt` -> `report (1a2b3c4d).txt`, with the first eight hex digits of the item's id; with
+/// more of them, and then a number, while somebody called a file of his own so (`taken`). A name that
+/// is taken all the same would be fought over by two items for ever.
+pub fn suffixed(name: &str, id: &ItemId, taken: &dyn Fn(&str) -> bool) -> String {
+    let id = id.to_string();
+    let mut n = 0;
+    loop {
+        let tag = match TAGS.get(n) {
+            Some(len) => id[..*len].to_owned(),
+            None => format!("{id} {}", n - TAGS.len() + 2),
+        };
+        let shown = insert_before_extension(name, &format!(" ({tag})"));
+        if !taken(&shown) {
+            return shown;
+        }
+        n += 1;
+    }
 }
 
 /// `report.txt` -> `report (conflict laptop 1a2b3c4d).txt`: the losing version's device and the
@@ -152,6 +163,19 @@ mod tests {
             assert_eq!(unsuffixed(name).as_deref(), Some("x.txt"));
         }
         assert_eq!(unsuffixed("x (0202020).txt"), None);
+        // Whatever they are called, one name is free.
+        let all = std::cell::RefCell::new(Vec::<String>::new());
+        for _ in 0..8 {
+            let taken = |name: &str| all.borrow().iter().any(|n| n == name);
+            let shown = settle("x.txt", &[a, b], &taken)[1].1.clone();
+            assert!(!taken(&shown));
+            assert_eq!(unsuffixed(&shown).as_deref(), Some("x.txt"), "{shown}");
+            all.borrow_mut().push(shown);
+        }
+        assert_eq!(
+            all.borrow()[4],
+            "x (02020202020202020202020202020202 2).txt"
+        );
         assert_eq!(unsuffixed("dir (02020202)").as_deref(), Some("dir"));
         assert_eq!(unsuffixed(" (02020202)"), None);
         assert_eq!(
@@ -176,7 +200,7 @@ mod tests {
         assert!(name.len() <= NAME_MAX);
         assert!(name.ends_with(" (conflict desk_top abababab).tar"));
         assert_eq!(
-            suffixed(".bashrc", &ItemId::from_bytes([7; 16])),
+            suffixed(".bashrc", &ItemId::from_bytes([7; 16]), &|_| false),
             ".bashrc (07070707)"
         );
     }

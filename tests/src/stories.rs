@@ -24,7 +24,7 @@ pub use members::*;
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 18] = [
+pub const ALL: [Story; 20] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -45,6 +45,8 @@ pub const ALL: [Story; 18] = [
     ("a write in the tick of its hashing", racy_write),
     ("bytes put twice", bytes_put_twice),
     ("a log that never rests", busy_log),
+    ("joined again in a conflict", joined_again_in_a_conflict),
+    ("names of copies, all taken", names_of_copies_taken),
     ("deleted after the answer", deleted_after_the_answer),
 ];
 

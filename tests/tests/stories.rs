@@ -35,5 +35,7 @@ told!(
     racy_write,
     bytes_put_twice,
     busy_log,
+    joined_again_in_a_conflict,
+    names_of_copies_taken,
     deleted_after_the_answer,
 );

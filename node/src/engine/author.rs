@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place, Seen};
 use ownmesh_crdt::mutated;
 use ownmesh_crdt::op::OpId;
-use ownmesh_crdt::tree::unsuffixed;
 use ownmesh_crypto::{ContentHash, Incarnation, ItemId, SpaceSecret};
 
+use super::appeared::Appeared;
 use super::docs::Docs;
 use crate::db::base::{self, Base};
 use crate::db::{DbError, chunks, dirty, items};
@@ -35,9 +35,6 @@ pub(super) struct Author<'a> {
     pub(super) deleted: bool,
 }
 
-/// After this many names in use an id is drawn by hash of the last one anyway; see [`Author::free_id`].
-const GENERATIONS: u32 = 64;
-
 impl Author<'_> {
     /// Takes one finding in. Items that vanished from base meanwhile are passed over: the next
     /// scan sees them as they are.
@@ -57,7 +54,14 @@ impl Author<'_> {
                     return Ok(());
                 };
                 self.chunks(content.as_ref(), &chunks)?;
-                let id = self.created(Place { parent, name }, kind, content, &meta, racy)?;
+                let place = Place { parent, name };
+                let id = self.appeared(Appeared {
+                    place,
+                    kind,
+                    content,
+                    meta: &meta,
+                    racy,
+                })?;
                 self.news.insert(new, id);
                 Ok(())
             }
@@ -104,12 +108,12 @@ impl Author<'_> {
         }
     }
 
-    fn get(&self, id: &ItemId) -> Result<Option<Base>, DbError> {
+    pub(super) fn get(&self, id: &ItemId) -> Result<Option<Base>, DbError> {
         base::get(self.docs.tx, self.docs.space, id)
     }
 
     /// Writes base and, if the mesh now says the same as the disk, takes the item off the list.
-    fn settle(&mut self, b: &Base) -> Result<(), DbError> {
+    pub(super) fn settle(&mut self, b: &Base) -> Result<(), DbError> {
         let (tx, space) = (self.docs.tx, self.docs.space);
         if let Some(other) = base::at(tx, space, &b.row.parent, &b.row.name)?
             && other.row.id != b.row.id
@@ -138,7 +142,7 @@ impl Author<'_> {
         Ok(())
     }
 
-    fn row(
+    pub(super) fn row(
         id: ItemId,
         place: Place,
         kind: Kind,
@@ -164,121 +168,6 @@ impl Author<'_> {
             asked_mode: meta.mode,
             asked_mtime: meta.mtime_ns,
         }
-    }
-
-    /// The id of a new item: a keyed hash of where it was made and what it is, so that two devices
-    /// that import or make the same tree share its documents; numbered on while that id names a
-    /// document that is known here, live, moved or dead (`mv log log.1; touch log`).
-    fn free_id(&self, place: &Place, kind: Kind) -> Result<ItemId, DbError> {
-        let mut id = ItemId::ROOT;
-        for generation in 0..GENERATIONS {
-            id = self.secret.item_id(
-                &place.parent,
-                &format!("{}/{generation}/{}", items::kind_column(kind), place.name),
-            );
-            if mutated!(DerivedIdReused) || !items::known(self.docs.tx, self.docs.space, &id)? {
-                return Ok(id);
-            }
-        }
-        // A name made and removed over and over (a lock file): continue from the actor's own id.
-        let mut n = 0_u64;
-        loop {
-            id = self.secret.item_id(&id, &format!("{}/{n}", self.actor));
-            if !items::known(self.docs.tx, self.docs.space, &id)? {
-                return Ok(id);
-            }
-            n += 1;
-        }
-    }
-
-    fn created(
-        &mut self,
-        place: Place,
-        kind: Kind,
-        content: Option<Content>,
-        meta: &Meta,
-        racy: bool,
-    ) -> Result<ItemId, DbError> {
-        if let Some(id) = self.adopt(&place, kind, content.as_ref(), meta, racy)? {
-            return Ok(id);
-        }
-        let id = self.free_id(&place, kind)?;
-        let mtime = (kind != Kind::Dir).then_some(meta.mtime_ns);
-        let mode = (kind != Kind::Symlink).then_some(meta.mode);
-        let edits = item::create(kind, &place, content.as_ref(), mode, mtime);
-        let mut row = self.docs.load(&id)?;
-        self.docs.author(&self.actor, &id, &mut row, &edits)?;
-        let seen = ItemState::from_registers(&row.doc.regs)
-            .map(|s| s.seen())
-            .unwrap_or_default();
-        self.settle(&Self::row(id, place, kind, content, seen, meta, racy))?;
-        Ok(id)
-    }
-
-    /// Something appeared where the mesh already shows an item that is not on this disk yet:
-    /// the same bytes are that item; other bytes are a concurrent version of it, not an edit.
-    fn adopt(
-        &mut self,
-        place: &Place,
-        kind: Kind,
-        content: Option<&Content>,
-        meta: &Meta,
-        racy: bool,
-    ) -> Result<Option<ItemId>, DbError> {
-        let (tx, space) = (self.docs.tx, self.docs.space);
-        // Under its own name, or under one that a collision made.
-        let mut claims = items::claims(tx, space, &place.parent, &place.name)?;
-        if let Some(original) = unsuffixed(&place.name) {
-            claims.extend(items::claims(tx, space, &place.parent, &original)?);
-        }
-        let there = claims
-            .into_iter()
-            .find(|(_, s)| s.kind == Some(kind) && s.shown.as_deref() == Some(place.name.as_str()));
-        let Some((id, _)) = there else {
-            return Ok(None);
-        };
-        if self.get(&id)?.is_some() {
-            return Ok(None);
-        }
-        let mut row = self.docs.load(&id)?;
-        let Some(state) = ItemState::from_registers(&row.doc.regs) else {
-            return Ok(None);
-        };
-        let mut seen = Seen {
-            p: state.place_ops.clone(),
-            d: state.seen().d,
-            c: Vec::new(),
-        };
-        if let Some(content) = content {
-            seen.c = state.ops_of(content);
-            if mutated!(AdoptDiffering) {
-                seen.c = state.seen().c;
-            }
-            if seen.c.is_empty() {
-                let before = Seen {
-                    c: Vec::new(),
-                    ..seen.clone()
-                };
-                let edits = item::edit_content(&before, content, None, None, &row.doc.regs);
-                self.docs.author(&self.actor, &id, &mut row, &edits)?;
-                if let Some(state) = ItemState::from_registers(&row.doc.regs) {
-                    seen = Seen {
-                        c: state.ops_of(content),
-                        d: state.seen().d,
-                        ..seen
-                    };
-                }
-            }
-        }
-        let mut b = Self::row(id, place.clone(), kind, content.cloned(), seen, meta, racy);
-        // Mode and mtime are the mesh's; asking for something else than what is there makes the
-        // planner set them.
-        if let Some(mode) = state.mode {
-            b.asked_mode = if mode == meta.mode { mode } else { u32::MAX };
-        }
-        dirty::mark(tx, space, &id, 0)?;
-        self.settle(&b)?;
-        Ok(Some(id))
     }
 
     fn edited(

@@ -10,7 +10,8 @@
 //! | `registry` | who belongs to the mesh, which keys are held |
 //! | `peers`, `seal`, `inbound` | who is connected; own batches sealed and sent, those of others taken in |
 //! | `hello`, `state` | acknowledgements, state transfer |
-//! | `docs`, `tree`, `author` | documents, the tree derived from them, what the user did to it |
+//! | `docs`, `tree` | documents, the tree derived from them |
+//! | `author`, `appeared` | what the user did to the disk; what appeared there, and which item it is |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
@@ -23,6 +24,7 @@
 //! and durable before acknowledged (`hello`).
 
 mod abandon;
+mod appeared;
 mod author;
 mod brake;
 mod conflicts;

@@ -140,10 +140,14 @@ pub(super) fn sides(
             None => String::from("unknown"),
         };
         let mut name = conflict_name(&shown, &device, hash.as_bytes());
-        // Somebody may have called a file of his own so.
-        let claims = items::claims(tx, space, &parent, &name)?;
-        if claims.iter().any(|(_, s)| s.shown.as_ref() == Some(&name)) {
-            name = suffixed(&name, &copy);
+        // Somebody may have called a file of his own so. A name that cannot be looked up counts as
+        // free: a step then finds what stands there.
+        let taken =
+            |name: &str| items::claims(tx, space, &parent, name).is_ok_and(|c| !c.is_empty());
+        if taken(&name) {
+            let free = |_: &str| false;
+            let looks = !ownmesh_crdt::mutated!(CopyNameTaken);
+            name = suffixed(&name, &copy, if looks { &taken } else { &free });
         }
         out.wanted.push(Wanted {
             id: copy,

@@ -232,6 +232,36 @@ pub fn joined_again_in_a_conflict() {
     assert_eq!(contents(&world, 1), ["h2", "h3"]);
 }
 
+/// Whatever a conflict copy is to be called, somebody has a file of his own of that name; he gave his
+/// copy up and did not see it.
+pub fn names_of_copies_taken() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| d.user_write("f", "h2"));
+    act(&mut world, 1, |d| d.user_write("f", "h3"));
+    look(&mut world, 0);
+    look(&mut world, 1);
+    connect(&mut world);
+    settle(&mut world);
+    for n in 0..6 {
+        let main = files(&world, 1)["f"].clone();
+        let losing = ["h2", "h3"].map(str::to_owned);
+        let all = files(&world, 1);
+        let copy = all
+            .iter()
+            .find(|(path, text)| *path != "f" && losing.contains(text) && **text != main);
+        let name = copy.expect("a copy").0.clone();
+        leave(&mut world, 0);
+        act(&mut world, 0, |d| d.user_write(&name, format!("own {n}")));
+        join_again(&mut world, 0);
+        settle(&mut world);
+    }
+    let world = end(world);
+    assert_eq!(files(&world, 0).len(), 8, "{:?}", files(&world, 0));
+}
+
 /// A device that gave its copy up comes back with a file that was deleted meanwhile.
 pub fn deleted_while_not_taking_part() {
     let mut world = world(&["alice", "bob"], 2);
