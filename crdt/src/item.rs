@@ -395,6 +395,12 @@ pub fn delete(seen: &Seen, act: [u8; 8], content: Option<&Content>, regs: &Regis
     edits
 }
 
+/// Whether a tombstone names this content.
+#[must_use]
+pub fn buried(regs: &Registers, content: &Content) -> bool {
+    readable(regs, TOMB, Tombstone::decode).any(|(_, tomb)| tomb.content.as_ref() == Some(content))
+}
+
 /// The operations of versions that nothing but the tombstones seen keeps from showing.
 fn hidden(seen: &Seen, regs: &Registers) -> Vec<OpId> {
     let tombs: Vec<Tombstone> = readable(regs, TOMB, Tombstone::decode)

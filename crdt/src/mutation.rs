@@ -56,10 +56,12 @@ pub enum M {
     CopyIsNew,
     /// What is deleted after the brake's question was answered belongs to the answered act.
     ActOutlivesAnswer,
+    /// What was deleted elsewhere comes back with a device that joins again.
+    JoinerRevives,
 }
 
 /// All of them.
-pub const ALL: [M; 23] = [
+pub const ALL: [M; 24] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -83,6 +85,7 @@ pub const ALL: [M; 23] = [
     M::CopyNameTaken,
     M::CopyIsNew,
     M::ActOutlivesAnswer,
+    M::JoinerRevives,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

@@ -24,7 +24,7 @@ pub use members::*;
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 20] = [
+pub const ALL: [Story; 22] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -46,7 +46,15 @@ pub const ALL: [Story; 20] = [
     ("bytes put twice", bytes_put_twice),
     ("a log that never rests", busy_log),
     ("joined again in a conflict", joined_again_in_a_conflict),
+    (
+        "deleted while not taking part",
+        deleted_while_not_taking_part,
+    ),
     ("names of copies, all taken", names_of_copies_taken),
+    (
+        "a directory deleted while not taking part",
+        deleted_directory_while_not_taking_part,
+    ),
     ("deleted after the answer", deleted_after_the_answer),
 ];
 

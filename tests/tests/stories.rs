@@ -36,6 +36,8 @@ told!(
     bytes_put_twice,
     busy_log,
     joined_again_in_a_conflict,
+    deleted_while_not_taking_part,
     names_of_copies_taken,
+    deleted_directory_while_not_taking_part,
     deleted_after_the_answer,
 );

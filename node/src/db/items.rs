@@ -318,6 +318,25 @@ pub fn claims(
     )
 }
 
+/// Dead items that had `name` in `dir` when they died.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn graves(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+) -> Result<Vec<(ItemId, Spot)>, DbError> {
+    listed(
+        conn,
+        &format!(
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 0 ORDER BY +id"
+        ),
+        &[&space, dir.as_bytes(), &name],
+    )
+}
+
 /// Live items in a directory, by name.
 ///
 /// # Errors

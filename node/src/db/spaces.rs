@@ -26,6 +26,8 @@ pub struct SpaceRow {
     pub state_from: Option<DeviceId>,
     /// See `state_from`.
     pub state_after: Option<ItemId>,
+    /// Whether its folder had files in it when it joined and was not looked at as a whole since.
+    pub merging: bool,
     /// Live items, live files and their bytes in the mesh's tree.
     pub totals: Totals,
 }
@@ -56,6 +58,7 @@ fn space(row: &Row<'_>) -> Result<SpaceRow, DbError> {
         act: act.and_then(|a| Some((a.try_into().ok()?, act_at))),
         state_from: from.map(|b| id(&b, "device id")).transpose()?,
         state_after: after.map(|b| id(&b, "item id")).transpose()?,
+        merging: row.get("merging")?,
         totals: Totals {
             items: row.get("items")?,
             files: row.get("files")?,
@@ -78,7 +81,8 @@ pub fn all(conn: &Connection) -> Result<Vec<SpaceRow>, DbError> {
     Ok(out)
 }
 
-/// Adds a space, standing still from the start if `stopped` says why; returns its row number.
+/// Adds a space; returns its row number. If its folder has files in it, it stands still from the start
+/// and `stopped` says why: they are merged with what the mesh has when it goes on.
 ///
 /// # Errors
 /// Fails if the database cannot be written.
@@ -91,7 +95,7 @@ pub fn add(
     stopped: Option<&str>,
 ) -> Result<i64, DbError> {
     conn.execute(
-        "INSERT INTO space(id, path, mode, fs, stopped) VALUES(?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO space(id, path, mode, fs, stopped, merging) VALUES(?1, ?2, ?3, ?4, ?5, ?5 IS NOT NULL)",
         params![id.as_bytes(), path, mode, fs.cast_signed(), stopped],
     )?;
     Ok(conn.last_insert_rowid())
@@ -133,7 +137,7 @@ pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
 pub fn update(conn: &Connection, row: &SpaceRow) -> Result<(), DbError> {
     conn.prepare_cached(
         "UPDATE space SET mode = ?2, fs = ?3, stopped = ?4, act = ?5, act_at = ?6, state_from = ?7, state_after = ?8,
-         items = ?9, files = ?10, bytes = ?11 WHERE n = ?1",
+         items = ?9, files = ?10, bytes = ?11, merging = ?12 WHERE n = ?1",
     )?
     .execute(params![
         row.n,
@@ -146,7 +150,8 @@ pub fn update(conn: &Connection, row: &SpaceRow) -> Result<(), DbError> {
         row.state_after.map(|i| *i.as_bytes()),
         row.totals.items,
         row.totals.files,
-        row.totals.bytes
+        row.totals.bytes,
+        row.merging
     ])?;
     Ok(())
 }

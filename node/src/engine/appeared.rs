@@ -2,7 +2,7 @@
 //!
 //! Nothing tells but its name and its bytes. Taken for something new although the mesh has it, it would
 //! stand there twice (a conflict copy that becomes a file, and gets a copy of its own with the next
-//! look); taken for what the mesh has although a user put it
+//! look), or come back although it was deleted; taken for what the mesh has although a user put it
 //! there, it would be written over. So equal bytes under an item's name are that item, other bytes
 //! are a concurrent version of it, and only what is neither is new.
 
@@ -66,6 +66,12 @@ impl Author<'_> {
         if !equal {
             if let Some(copy) = self.adopt_copy(&new)? {
                 return Ok(copy);
+            }
+            if self.merging
+                && !mutated!(JoinerRevives)
+                && let Some(id) = self.bury(&new)?
+            {
+                return Ok(id);
             }
         }
         match there {
@@ -214,6 +220,34 @@ impl Author<'_> {
             dirty::mark(tx, space, &id, 0)?;
             self.settle(&b)?;
             return Ok(Some(copy));
+        }
+        Ok(None)
+    }
+
+    /// In the folder of a device that comes back stands what was deleted there meanwhile, byte for
+    /// byte: base knows it as that item, and it goes the way of everything that was deleted
+    /// elsewhere: asked about if it is much, and to the trash.
+    fn bury(&mut self, new: &Appeared<'_>) -> Result<Option<ItemId>, DbError> {
+        let (tx, space) = (self.docs.tx, self.docs.space);
+        for (id, spot) in items::graves(tx, space, &new.place.parent, &new.place.name)? {
+            if spot.kind != Some(new.kind) || self.get(&id)?.is_some() {
+                continue;
+            }
+            let regs = self.docs.load(&id)?.doc.regs;
+            let named = new.content.as_ref().is_none_or(|c| item::buried(&regs, c));
+            let Some(state) = ItemState::from_registers(&regs).filter(|_| named) else {
+                continue;
+            };
+            // The tombstone was not seen: what the user writes on top of it lives.
+            let seen = Seen {
+                p: state.place_ops,
+                ..Seen::default()
+            };
+            dirty::mark(tx, space, &id, 0)?;
+            let (place, content) = (new.place.clone(), new.content.clone());
+            let b = Self::row(id, place, new.kind, content, seen, new.meta, new.racy);
+            self.settle(&b)?;
+            return Ok(Some(id));
         }
         Ok(None)
     }

@@ -33,6 +33,8 @@ pub(super) struct Author<'a> {
     pub(super) news: &'a mut BTreeMap<u32, ItemId>,
     /// Whether anything was deleted.
     pub(super) deleted: bool,
+    /// Whether this is the first look at a folder that had files in it when it joined.
+    pub(super) merging: bool,
 }
 
 impl Author<'_> {

@@ -175,6 +175,7 @@ impl Engine {
                 act,
                 news: &mut made,
                 deleted: false,
+                merging: row.merging,
             };
             for one in found {
                 author.take(one)?;
@@ -231,6 +232,10 @@ impl Engine {
                     space.scanned = true;
                     space.full_at = now.mono + FULL_EVERY;
                     space.later = Default::default();
+                    if std::mem::take(&mut space.row.merging) {
+                        let row = space.row.clone();
+                        self.db.write(|tx| spaces::update(tx, &row))?;
+                    }
                 }
                 if !report.held.is_empty() {
                     let due = space.pace.waiting(now.mono).into_values().min();

@@ -133,7 +133,10 @@ pub(super) async fn add(
         "the folder is not empty: {} files are equal, {} differ, {} are only here, {} only in the mesh",
         preview.equal, preview.differing, preview.only_here, preview.only_there
     ))
-    .hint("merge both sides with --merge; where contents differ both are kept")
+    .hint(
+        "merge both sides with --merge; where contents differ both are kept, \
+         and what the others deleted goes to .mesh/trash",
+    )
     .about(text)
     .preview(preview))
 }

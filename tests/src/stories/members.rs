@@ -262,6 +262,58 @@ pub fn names_of_copies_taken() {
     assert_eq!(files(&world, 0).len(), 8, "{:?}", files(&world, 0));
 }
 
+/// A device that gave its copy up comes back with a directory and files that were deleted meanwhile,
+/// one that was made anew, one that it wrote to, and one of its own.
+pub fn deleted_directory_while_not_taking_part() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        for dir in ["docs", "docs/in", "kept"] {
+            d.user_mkdir(dir);
+        }
+        for (path, text) in [
+            ("docs/a", "a"),
+            ("docs/in/b", "b"),
+            ("kept/c", "c"),
+            ("kept/d", "d"),
+            ("e", "e"),
+        ] {
+            d.user_write(path, text);
+        }
+    });
+    settle(&mut world);
+    leave(&mut world, 1);
+    act(&mut world, 0, |d| {
+        for path in ["docs", "kept", "e"] {
+            d.user_rm(path);
+        }
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_write("e", "e anew"));
+    settle(&mut world);
+    act(&mut world, 1, |d| {
+        d.user_write("kept/c", "written to");
+        d.user_write("kept/own", "own");
+    });
+    join_again(&mut world, 1);
+    let world = end(world);
+    let all = files(&world, 0);
+    let want = [
+        ("e", "e anew"),
+        ("kept/c", "written to"),
+        ("kept/own", "own"),
+    ];
+    let want: BTreeMap<String, String> = want.map(|(p, t)| (p.to_owned(), t.to_owned())).into();
+    assert_eq!(all, want);
+    assert!(!world.devices[0].disk.entries().contains_key("docs"));
+    let trash = world.devices[1].disk.entries_below(".mesh/trash");
+    for text in ["a", "b", "d", "e"] {
+        assert!(
+            trash.values().any(|e| is(e, text)),
+            "{text} is not in the trash"
+        );
+    }
+}
+
 /// A device that gave its copy up comes back with a file that was deleted meanwhile.
 pub fn deleted_while_not_taking_part() {
     let mut world = world(&["alice", "bob"], 2);
