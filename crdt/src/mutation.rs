@@ -58,10 +58,12 @@ pub enum M {
     ActOutlivesAnswer,
     /// What was deleted elsewhere comes back with a device that joins again.
     JoinerRevives,
+    /// A process goes on with its log although others were told more of it.
+    LogRunsTwice,
 }
 
 /// All of them.
-pub const ALL: [M; 24] = [
+pub const ALL: [M; 25] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -86,6 +88,7 @@ pub const ALL: [M; 24] = [
     M::CopyIsNew,
     M::ActOutlivesAnswer,
     M::JoinerRevives,
+    M::LogRunsTwice,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

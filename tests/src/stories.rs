@@ -55,6 +55,7 @@ pub const ALL: [Story; 22] = [
         "a directory deleted while not taking part",
         deleted_directory_while_not_taking_part,
     ),
+    ("a log that runs twice", log_runs_twice),
     ("deleted after the answer", deleted_after_the_answer),
 ];
 

@@ -39,5 +39,6 @@ told!(
     deleted_while_not_taking_part,
     names_of_copies_taken,
     deleted_directory_while_not_taking_part,
+    log_runs_twice,
     deleted_after_the_answer,
 );

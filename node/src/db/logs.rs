@@ -1,5 +1,6 @@
 //! Logs, their batches, acknowledgements, and changes that wait.
 
+use ownmesh_crdt::batch::peek;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, DeviceId, Incarnation, ItemId, WriterTag};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -177,6 +178,22 @@ pub fn batches_after(
         out.push((row.get::<_, i64>(0)?.cast_unsigned(), batch));
     }
     Ok(out)
+}
+
+/// The hash of a log's batch of this number; `None` where it is not held any more.
+///
+/// # Errors
+/// Fails if the database cannot be read, or holds what is no batch.
+pub fn batch_hash(conn: &Connection, log: &LogRow, seq: u64) -> Result<Option<BatchHash>, DbError> {
+    if seq == log.seq {
+        return Ok(Some(log.chain));
+    }
+    let mut query = conn.prepare_cached("SELECT bytes FROM batch WHERE log = ?1 AND seq = ?2")?;
+    let bytes: Option<Vec<u8>> = query
+        .query_row(params![log.n, seq.cast_signed()], |row| row.get(0))
+        .optional()?;
+    let hash = |bytes: Vec<u8>| peek(&bytes).map_err(|_| DbError::Damaged("batch"));
+    Ok(bytes.map(hash).transpose()?.map(|(_, hash)| hash))
 }
 
 /// How many changes the batches after `after` hold.

@@ -108,6 +108,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        self.heard_of_own_log(n, &hello.vector)?;
         let member = Member {
             device: *device,
             joined: hello.joined,

@@ -142,7 +142,7 @@ impl Engine {
             let mut totals = row.totals;
             let mut applied = 0_u64;
             for bytes in batches {
-                let (head, _) = match batch::peek(bytes) {
+                let (head, hash) = match batch::peek(bytes) {
                     Ok(peeked) => peeked,
                     Err(error) => {
                         trouble.push(error.to_string());
@@ -153,7 +153,13 @@ impl Engine {
                 let (seq, chain) = log
                     .as_ref()
                     .map_or((0, BatchHash::ZERO), |l| (l.seq, l.chain));
-                match LogChain::check(seq, &chain, &head) {
+                let mut next = LogChain::check(seq, &chain, &head);
+                if let (Next::Known, Some(log)) = (next, &log)
+                    && logs::batch_hash(tx, log, head.seq)?.is_some_and(|ours| ours != hash)
+                {
+                    next = Next::Fork;
+                }
+                match next {
                     Next::Ok => {}
                     Next::Known => {
                         got.push((head.tag, head.seq));

@@ -8,6 +8,7 @@
 
 use ownmesh_crdt::batch::{BatchBody, BatchHead, seal_batch};
 use ownmesh_crdt::mutated;
+use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, Incarnation, WriterTag};
 
 use super::hello::ACK_EVERY;
@@ -156,6 +157,23 @@ impl Engine {
             self.db.write(|tx| {
                 logs::advance(tx, n, &tag, (&device, &incarnation), 0, &BatchHash::ZERO, 1)
             })?;
+        }
+        Ok(())
+    }
+
+    /// Somebody was told more of this process's log than this process has written: it runs twice, or
+    /// once more from an earlier moment (a machine put back with its memory). Nothing tells it so but
+    /// this. What it goes on to write stands in a log of its own; what it has written meanwhile to the
+    /// very documents that the other wrote to is refused elsewhere, and shows there as set aside.
+    pub(super) fn heard_of_own_log(&mut self, n: i64, theirs: &Vector) -> Result<(), DbError> {
+        let (Some(incarnation), Some(space)) = (self.incarnation, self.spaces.get(&n)) else {
+            return Ok(());
+        };
+        let tag = space.secret.writer_tag(&self.device, &incarnation);
+        let written = logs::by_tag(self.db.read(), n, &tag)?.map_or(0, |log| log.seq);
+        if theirs.get(&tag) > written && !mutated!(LogRunsTwice) {
+            tracing::warn!("this process has run before from the moment it was put back to");
+            self.incarnation = None;
         }
         Ok(())
     }

@@ -35,6 +35,63 @@ fn state_from(world: &World, d: usize) -> Option<usize> {
     world.device_number(&rows.first()?.state_from?)
 }
 
+/// A machine is put back with its memory: others know more of its process's log than it does itself.
+pub fn log_runs_twice() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    let own = |world: &World| {
+        let engine = world.devices[0].engine.as_ref().expect("it runs");
+        let n = world.devices[0].space.expect("it takes part");
+        let mut all = logs::all(engine.db().read(), n).expect("logs");
+        all.retain(|log| log.device == world.devices[0].id());
+        all
+    };
+    assert_eq!(own(&world).len(), 1);
+    let (id, log) = (
+        world.devices[0].engine.as_ref().and_then(|e| {
+            let first = e.open_spaces_list().next()?;
+            Some(first.id())
+        }),
+        own(&world).remove(0),
+    );
+    let hello = |seq| {
+        let mut vector = ownmesh_crdt::vector::Vector::default();
+        vector.raise(log.tag, seq);
+        ownmesh_crdt::message::SpaceHello {
+            space: id.expect("it takes part"),
+            joined: true,
+            mode: 0,
+            lowest: vector.clone(),
+            vector,
+            missing_items: 0,
+            missing_bytes: 0,
+            items: 1,
+        }
+    };
+    let tell = |world: &mut World, seq| {
+        let device = world.devices[1].id();
+        let bytes = ownmesh_crdt::message::Message::Space(hello(seq)).encode();
+        world.give(0, Event::Message { device, bytes });
+    };
+    tell(&mut world, log.seq);
+    act(&mut world, 0, |d| d.user_write("g", "2"));
+    settle(&mut world);
+    assert_eq!(own(&world).len(), 1);
+    let known = own(&world)[0].seq;
+    tell(&mut world, known + 1);
+    act(&mut world, 0, |d| d.user_write("h", "3"));
+    settle(&mut world);
+    let logs = own(&world);
+    assert_eq!(
+        logs.len(),
+        2,
+        "it goes on with a log that others know more of"
+    );
+    assert!(logs.iter().any(|l| l.tag == log.tag && l.seq == known));
+    end(world);
+}
+
 /// Pruned logs, and a third device that is let in; nobody has heard of its space yet.
 fn pruned(make: impl Fn(&crate::mem_disk::MemDisk, usize)) -> World {
     let mut world = world(&["alice", "bob", "carol"], 2);
