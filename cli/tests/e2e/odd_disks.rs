@@ -210,3 +210,22 @@ fn an_empty_mount_point_is_not_a_deletion() {
 fn a_folder_that_goes_away_while_the_node_runs_is_not_a_deletion() {
     folder_away(|path| fs::create_dir(path).unwrap(), true);
 }
+
+#[test]
+fn a_folder_that_is_lost_is_filled_again_when_told() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        (0..30).for_each(|i| laptop.write(&format!("d/f{i}"), format!("{i}")));
+    });
+    fs::rename(&desktop.folder, desktop.root.join("lost")).unwrap();
+    fs::create_dir(&desktop.folder).unwrap();
+    desktop.write("own", "written where the folder was");
+    desktop.mesh(&["scan", "docs", "--wait"]);
+    until("the desktop stops", || {
+        let space = desktop.space();
+        check(space["state"] == "stopped", space)
+    });
+    desktop.json(&["revert", "docs", "--yes"]);
+    settle(&laptop, &desktop, "the folder is filled");
+    assert_eq!(laptop.tree().files(), 31);
+}

@@ -6,6 +6,7 @@
 //! files again from those that had not.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use ownmesh_crdt::doc::Edit;
 use ownmesh_crdt::item::{self, ItemState, Kind};
@@ -61,7 +62,9 @@ fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
             continue;
         };
         out.items.push(id);
-        if state.kind == Kind::Dir {
+        // What stands here no more was carried out already, and is counted as that.
+        let stands = base::get(tx, n, &id)?.is_some() || !base::copies(tx, n, &id)?.is_empty();
+        if state.kind == Kind::Dir || !stands {
             continue;
         }
         out.files += 1;
@@ -124,10 +127,15 @@ impl Engine {
             }
             return Ok(false);
         }
-        let why = format!(
-            "deletions: {} of {files} files were deleted on another device at once",
-            pending.unconfirmed
-        );
+        let mut why =
+            format!("deletions: {total} of {files} files were deleted on another device at once");
+        if total > pending.unconfirmed {
+            let _ = write!(
+                why,
+                "; {} of them are in the trash here already",
+                total - pending.unconfirmed
+            );
+        }
         self.set_stopped(n, Some(why))?;
         Ok(true)
     }
@@ -141,9 +149,19 @@ impl Engine {
                 .is_some_and(|w| w.starts_with("deletions"))
         });
         if stopped && pending(self.db.read(), n)?.unconfirmed < FEW {
-            self.set_stopped(n, None)?;
+            self.resume(n)?;
         }
         Ok(())
+    }
+
+    /// The question is answered. The folder may have become another one while it stood: it is looked
+    /// at before anything is written.
+    fn resume(&mut self, n: i64) -> Result<(), DbError> {
+        if let Some(space) = self.spaces.get_mut(&n) {
+            space.scanned = false;
+            space.want_scan(None);
+        }
+        self.set_stopped(n, None)
     }
 
     fn stopped_by_brake(&self, name: &str) -> Result<i64, CommandError> {
@@ -194,14 +212,23 @@ impl Engine {
             Ok(())
         })
         .map_err(failed)?;
-        self.set_stopped(n, None).map_err(failed)
+        self.resume(n).map_err(failed)
     }
 
-    /// The answer "bring it back": for every device of the mesh.
+    /// The answer "bring it back": for every device of the mesh; or, of a folder that is not the one
+    /// it was, for this one: what is there is compared as on joining, and the rest fetched.
     ///
     /// # Errors
     /// No such space, or it is not stopped.
     pub fn revert(&mut self, name: &str) -> Result<(), CommandError> {
+        let n = self.space_by_name(name)?;
+        if let Some(space) = self.spaces.get_mut(&n)
+            && space.stopped().is_some_and(|why| why.starts_with("folder"))
+        {
+            space.refill = true;
+            self.effects.push(Effect::Mark { space: n });
+            return Ok(());
+        }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
         let found = pending(self.db.read(), n).map_err(failed)?.items;
@@ -215,7 +242,7 @@ impl Engine {
             Ok(())
         })
         .map_err(failed)?;
-        self.set_stopped(n, None).map_err(failed)
+        self.resume(n).map_err(failed)
     }
 
     /// Authors changes that do not come from the disk.

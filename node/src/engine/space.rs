@@ -91,6 +91,8 @@ pub struct Space {
     pub(super) told_missing: u64,
     /// Deletions carried out lately: when and how many (`brake`).
     pub(super) deletions: VecDeque<(u64, u64)>,
+    /// The folder that is marked next is another one: nothing in it is known.
+    pub(super) refill: bool,
     /// Number for names of staged files.
     pub(super) staged: u64,
     /// Last number of the list the brake has looked at.
@@ -134,6 +136,7 @@ impl Space {
             ack_due: false,
             told_missing: 0,
             deletions: VecDeque::new(),
+            refill: false,
             staged: 0,
             brake_seen: 0,
             held: None,
