@@ -522,6 +522,7 @@ impl Runner {
             }
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
             Effect::Discard { space, staged } => self.folders.discard(space, staged),
+            Effect::Sweep { space } => self.folders.sweep(space),
             Effect::Perform { space, job, steps } => self.folders.perform(space, job, steps),
             Effect::Fetch {
                 space,

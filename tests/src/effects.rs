@@ -107,6 +107,8 @@ impl World {
                 let (life, delay) = (self.devices[d].life, self.delay(60));
                 self.later(delay, Act::Run { d, life, effect });
             }
+            // A life lasts hours, and the verdict asks for all of what the trash was given.
+            Effect::Sweep { .. } => {}
             Effect::Discard { staged, .. } => {
                 let seconds = self.seconds();
                 staged.iter().for_each(|(name, ino)| {

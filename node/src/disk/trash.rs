@@ -2,8 +2,11 @@
 //!
 //! A name there is `<unix seconds>-<8 hex of the item's id>-<original name, cut to 100 bytes>`, so
 //! that a person finds a file by looking. The danger this guards against is a mistake of mesh or of
-//! another device: until a later version purges by age, nothing that came here disappears.
+//! another device: what came here last of each file stays for [`KEEP`]. The other danger is a file
+//! that changes all day, each version of it a whole copy: of the versions before the last, fewer are
+//! kept the older they are ([`expired`]), as Syncthing's staggered versions do.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use ownmesh_crypto::ids::ItemId;
@@ -12,6 +15,13 @@ use super::{Disk, Meta, RelPath, TRASH, private};
 
 /// Bytes kept of the original name; leaves room for the rest below the usual limit of 255.
 const KEPT: usize = 100;
+
+/// How long the last version of a file is kept, s.
+pub const KEEP: u64 = 30 * DAY;
+const DAY: u64 = 86_400;
+
+/// Of versions up to so old, s, one is kept in so many seconds.
+const STAGES: [(u64, u64); 4] = [(600, 1), (3_600, 600), (DAY, 3_600), (KEEP, DAY)];
 
 /// How often a name is tried again with a number behind it.
 const TRIES: u32 = 10_000;
@@ -80,6 +90,43 @@ pub fn restore(disk: &dyn Disk, name: &str, to: &RelPath) -> io::Result<()> {
     disk.sync_dir(&private(TRASH))
 }
 
+/// Names in the trash that have been kept long enough. Pure; `all` as [`list`] gives it.
+pub fn expired(all: &[Trashed], now: u64) -> Vec<&str> {
+    let mut out = Vec::new();
+    // The last span of which a version was kept, of each file; the newest of all comes first.
+    let mut kept: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for one in all.iter().rev() {
+        // A clock that was set back makes nothing old.
+        let age = now.saturating_sub(one.at);
+        let Some((_, every)) = STAGES.iter().find(|(until, _)| age < *until) else {
+            out.push(one.name.as_str());
+            continue;
+        };
+        let span = (*every, one.at / every);
+        let of = (one.id.as_str(), one.original.as_str());
+        if *every > 1 && kept.get(&of) == Some(&span) {
+            out.push(one.name.as_str());
+        }
+        kept.insert(of, span);
+    }
+    out
+}
+
+/// Removes what [`expired`] names. What cannot be removed now is tried again next time.
+pub fn sweep(disk: &dyn Disk, now: u64) -> io::Result<usize> {
+    let all = list(disk)?;
+    let gone = expired(&all, now);
+    for name in &gone {
+        let path = private(TRASH)
+            .join(name)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        if let Err(error) = disk.remove(&path) {
+            tracing::debug!(%path, %error, "it stays in the trash");
+        }
+    }
+    Ok(gone.len())
+}
+
 fn parse(name: &str, meta: Meta) -> Option<Trashed> {
     let (at, rest) = name.split_once('-')?;
     let (id, original) = rest.split_once('-')?;
@@ -97,6 +144,8 @@ fn parse(name: &str, meta: Meta) -> Option<Trashed> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -105,5 +154,56 @@ mod tests {
         let name = name(12, &id, &"ä".repeat(80));
         assert_eq!(name, format!("12-abababab-{}", "ä".repeat(50)));
         assert_eq!(super::name(1, &id, "a-b"), "1-abababab-a-b");
+    }
+
+    fn trashed(id: u8, at: u64) -> Trashed {
+        let name = name(at, &ItemId::from_bytes([id; 16]), "f");
+        let meta = Meta {
+            kind: crate::disk::MetaKind::File,
+            size: 1,
+            mode: 0o600,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            ino: 1,
+            nlink: 1,
+            dev: 1,
+        };
+        parse(&name, meta).expect("a name of ours")
+    }
+
+    #[test]
+    fn fewer_versions_are_kept_the_older_they_are() {
+        let now = 1_000 * DAY;
+        // A version each minute for forty days.
+        let all: Vec<Trashed> = (0..40 * 1_440)
+            .map(|n| trashed(1, now - (40 * 1_440 - n) * 60))
+            .collect();
+        let gone: BTreeSet<&str> = expired(&all, now).into_iter().collect();
+        let left: Vec<u64> = all
+            .iter()
+            .filter(|t| !gone.contains(t.name.as_str()))
+            .map(|t| now - t.at)
+            .collect();
+        let within = |from: u64, to: u64| left.iter().filter(|a| (from..to).contains(*a)).count();
+        assert_eq!(within(0, 600), 9);
+        assert!((5..=6).contains(&within(600, 3_600)));
+        assert!((23..=24).contains(&within(3_600, DAY)));
+        assert!((29..=30).contains(&within(DAY, KEEP)));
+        assert_eq!(within(KEEP, u64::MAX), 0);
+        // What is left stays so until it is older.
+        let rest: Vec<Trashed> = all
+            .iter()
+            .filter(|t| !gone.contains(t.name.as_str()))
+            .cloned()
+            .collect();
+        assert_eq!(expired(&rest, now), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_was_deleted_once_stays_thirty_days() {
+        let all = [trashed(1, 100), trashed(2, 100), trashed(3, 101)];
+        assert_eq!(expired(&all, 100 + KEEP - 1), Vec::<&str>::new());
+        assert_eq!(expired(&all, 100 + KEEP).len(), 2);
+        assert_eq!(expired(&all, 0), Vec::<&str>::new(), "a clock set back");
     }
 }

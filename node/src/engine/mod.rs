@@ -238,6 +238,11 @@ pub enum Effect {
         /// Their names in `.mesh/tmp` and their inode numbers: what else stands there is the user's.
         staged: Vec<(String, u64)>,
     },
+    /// Remove from the trash what has been kept long enough.
+    Sweep {
+        /// Space row.
+        space: i64,
+    },
     /// Fetch contents from a device (or from this disk, where it holds them).
     Fetch {
         /// Space row.

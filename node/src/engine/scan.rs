@@ -241,6 +241,7 @@ impl Engine {
                     space.scanned = true;
                     space.full_at = now.mono + FULL_EVERY;
                     space.later = Default::default();
+                    self.effects.push(Effect::Sweep { space: n });
                     if std::mem::take(&mut space.row.merging) {
                         let row = space.row.clone();
                         self.db.write(|tx| spaces::update(tx, &row))?;

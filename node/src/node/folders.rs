@@ -278,6 +278,17 @@ impl Folders {
         });
     }
 
+    pub(super) fn sweep(&self, space: i64) {
+        let Some(disk) = self.disk(space) else { return };
+        worker("sweep", move || {
+            match trash::sweep(&*disk, unix_seconds()) {
+                Ok(0) => {}
+                Ok(n) => tracing::info!(n, "old versions left the trash"),
+                Err(error) => tracing::debug!(%error, "the trash could not be looked through"),
+            }
+        });
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is a different thing")]
     pub(super) fn fetch(
         &self,

@@ -531,6 +531,10 @@ fn trash_gives_back() {
     assert_eq!(text(&f.disk, "back").unwrap(), OLD);
     assert!(trash::list(&f.disk).unwrap().is_empty());
     f.disk.user_rm("taken");
+    f.disk.user_write(".mesh/trash/1000-abababab-f", "old");
+    assert_eq!(trash::sweep(&f.disk, 1_000 + trash::KEEP - 1).unwrap(), 0);
+    assert_eq!(trash::sweep(&f.disk, 1_000 + trash::KEEP).unwrap(), 1);
+    assert!(trash::list(&f.disk).unwrap().is_empty());
     assert_eq!(
         f.lines(),
         ["moved f -> back"],
