@@ -60,10 +60,12 @@ pub enum M {
     JoinerRevives,
     /// A process goes on with its log although others were told more of it.
     LogRunsTwice,
+    /// What a device once acknowledged counts although it says that it has less now.
+    AcksNeverLess,
 }
 
 /// All of them.
-pub const ALL: [M; 25] = [
+pub const ALL: [M; 26] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -89,6 +91,7 @@ pub const ALL: [M; 25] = [
     M::ActOutlivesAnswer,
     M::JoinerRevives,
     M::LogRunsTwice,
+    M::AcksNeverLess,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

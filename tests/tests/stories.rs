@@ -41,4 +41,5 @@ told!(
     deleted_directory_while_not_taking_part,
     log_runs_twice,
     deleted_after_the_answer,
+    joined_anew_while_away,
 );

@@ -1,6 +1,7 @@
 //! Logs, their batches, acknowledgements, and changes that wait.
 
 use ownmesh_crdt::batch::peek;
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, DeviceId, Incarnation, ItemId, WriterTag};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -217,7 +218,8 @@ pub fn prune(conn: &Connection, log: i64, upto: u64) -> Result<usize, DbError> {
         .execute(params![log, upto.cast_signed()])?)
 }
 
-/// Keeps what a device has acknowledged.
+/// Keeps what a device has acknowledged, in place of what it said before: it may have less now, after
+/// a backup was put back or the space was left and joined anew.
 ///
 /// # Errors
 /// Fails if the database cannot be written.
@@ -227,9 +229,11 @@ pub fn put_acks(
     device: &DeviceId,
     vector: &Vector,
 ) -> Result<(), DbError> {
-    let mut put = conn.prepare_cached(
-        "INSERT INTO ack VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-    )?;
+    if !mutated!(AcksNeverLess) {
+        conn.prepare_cached("DELETE FROM ack WHERE space = ?1 AND device = ?2")?
+            .execute(params![space, device.as_bytes()])?;
+    }
+    let mut put = conn.prepare_cached("INSERT OR REPLACE INTO ack VALUES(?1, ?2, ?3, ?4)")?;
     for (tag, seq) in &vector.0 {
         put.execute(params![
             space,
@@ -238,16 +242,6 @@ pub fn put_acks(
             seq.cast_signed()
         ])?;
     }
-    Ok(())
-}
-
-/// Forgets what a device has acknowledged: it gave its copy up.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn forget_acks(conn: &Connection, space: i64, device: &DeviceId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM ack WHERE space = ?1 AND device = ?2")?
-        .execute(params![space, device.as_bytes()])?;
     Ok(())
 }
 

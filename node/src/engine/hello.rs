@@ -95,7 +95,7 @@ impl Engine {
             *state = PeerSpace::default();
         }
         state.joined = hello.joined;
-        state.vector.merge(&hello.vector);
+        state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
         state.items = hello.items;
@@ -119,9 +119,6 @@ impl Engine {
         };
         self.db.write(|tx| {
             spaces::put_member(tx, n, &member)?;
-            if !hello.joined {
-                logs::forget_acks(tx, n, device)?;
-            }
             logs::put_acks(tx, n, device, &hello.vector)
         })?;
         if hello.joined {
@@ -208,9 +205,9 @@ impl Engine {
         }
         let mut cuts = Vec::new();
         for log in logs::all(conn, n)? {
+            // Its writer too: it may have joined anew, and lack what it once wrote.
             let have = acks
                 .iter()
-                .filter(|(d, _)| *d != log.device)
                 .map(|(_, v)| v.get(&log.tag))
                 .min()
                 .unwrap_or(log.seq);

@@ -194,7 +194,7 @@ impl Engine {
         {
             let acks = logs::acks(conn, n, &member.device)?;
             let mut lacking = queued + member.missing;
-            for log in all.iter().filter(|l| l.device != member.device) {
+            for log in &all {
                 let have = acks.get(&log.tag);
                 if have < log.seq {
                     lacking += logs::changes_after(conn, log.n, have)?.max(1);

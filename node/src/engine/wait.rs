@@ -193,14 +193,8 @@ impl Engine {
                 continue;
             };
             let acks = logs::acks(conn, waited.n, id)?;
-            let own: Vec<_> = logs::all(conn, waited.n)?
-                .into_iter()
-                .filter(|l| l.device == *id)
-                .map(|l| l.tag)
-                .collect();
-            let covered = vector
-                .iter()
-                .all(|(tag, seq)| own.contains(tag) || acks.get(tag) >= seq);
+            // Its own logs too: it may have joined anew, and lack what it once wrote.
+            let covered = acks.covers(&vector);
             if covered && member.missing == 0 {
                 confirmed += 1;
             } else if covered {
