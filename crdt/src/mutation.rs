@@ -62,10 +62,12 @@ pub enum M {
     LogRunsTwice,
     /// What a device once acknowledged counts although it says that it has less now.
     AcksNeverLess,
+    /// Only who is connected hears that a space was left.
+    LeaveSaidOnce,
 }
 
 /// All of them.
-pub const ALL: [M; 26] = [
+pub const ALL: [M; 27] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -92,6 +94,7 @@ pub const ALL: [M; 26] = [
     M::JoinerRevives,
     M::LogRunsTwice,
     M::AcksNeverLess,
+    M::LeaveSaidOnce,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

@@ -58,6 +58,7 @@ pub const ALL: &[Story] = &[
     ("a log that runs twice", log_runs_twice),
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
+    ("a space left unheard", left_while_away),
 ];
 
 const AB: Pair = (0, 1);

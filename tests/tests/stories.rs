@@ -42,4 +42,5 @@ told!(
     log_runs_twice,
     deleted_after_the_answer,
     joined_anew_while_away,
+    left_while_away,
 );

@@ -5,6 +5,7 @@
 //! a power failure taken back here what was acknowledged, it would be gone there too.
 
 use ownmesh_crdt::message::{Message, SpaceHello};
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId};
 
@@ -65,17 +66,33 @@ impl Engine {
     }
 
     pub(super) fn say_left(&mut self, id: &SpaceId) {
-        let gone = SpaceHello {
-            space: *id,
-            joined: false,
-            mode: 0,
-            vector: Vector::default(),
-            lowest: Vector::default(),
-            missing_items: 0,
-            missing_bytes: 0,
-            items: 0,
-        };
-        self.tell(&gone);
+        self.tell(&not_here(*id));
+    }
+
+    /// Tells a device how every space of the mesh stands here. Those that are not here too: it may
+    /// not have been there when one was left, and would wait for this device's word for ever.
+    pub(super) fn tell_how_all_stand(&mut self, device: &DeviceId) -> Result<(), DbError> {
+        let mut hellos = Vec::new();
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        for n in numbers {
+            hellos.push(self.hello(n)?);
+        }
+        let here: Vec<SpaceId> = hellos.iter().map(|h| h.space).collect();
+        if !mutated!(LeaveSaidOnce) {
+            let known = self.registry.view().spaces.keys();
+            hellos.extend(
+                known
+                    .filter(|id| !here.contains(id))
+                    .map(|id| not_here(*id)),
+            );
+        }
+        for hello in hellos {
+            self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Space(hello),
+            });
+        }
+        Ok(())
     }
 
     /// A peer said how a space stands there; it acknowledges what it has by the same.
@@ -226,5 +243,19 @@ impl Engine {
             }
             Ok(())
         })
+    }
+}
+
+/// What is said of a space that this device does not take part in.
+fn not_here(space: SpaceId) -> SpaceHello {
+    SpaceHello {
+        space,
+        joined: false,
+        mode: 0,
+        vector: Vector::default(),
+        lowest: Vector::default(),
+        missing_items: 0,
+        missing_bytes: 0,
+        items: 0,
     }
 }

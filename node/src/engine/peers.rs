@@ -152,15 +152,7 @@ impl Engine {
         if !std::mem::replace(&mut peer.ready, true) {
             self.grant_keys(now)?;
         }
-        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
-        for n in numbers {
-            let hello = self.hello(n)?;
-            self.effects.push(Effect::Send {
-                device: *device,
-                message: Message::Space(hello),
-            });
-        }
-        Ok(())
+        self.tell_how_all_stand(device)
     }
 
     pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
