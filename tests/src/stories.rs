@@ -59,6 +59,7 @@ pub const ALL: &[Story] = &[
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
+    ("a space left while waited for", left_while_waiting),
 ];
 
 const AB: Pair = (0, 1);

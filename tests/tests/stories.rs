@@ -43,4 +43,5 @@ told!(
     deleted_after_the_answer,
     joined_anew_while_away,
     left_while_away,
+    left_while_waiting,
 );
