@@ -60,6 +60,7 @@ pub const ALL: &[Story] = &[
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
     ("a space left while waited for", left_while_waiting),
+    ("a file written while waited for", written_while_waiting),
 ];
 
 const AB: Pair = (0, 1);

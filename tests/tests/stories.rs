@@ -44,4 +44,5 @@ told!(
     joined_anew_while_away,
     left_while_away,
     left_while_waiting,
+    written_while_waiting,
 );

@@ -68,8 +68,7 @@ impl Engine {
         let Some(scope) = space.scan.take() else {
             return;
         };
-        let all = scope == Scope::All;
-        let waiters = if all {
+        let waiters = if scope == Scope::All {
             std::mem::take(&mut space.scan_waiters)
         } else {
             Vec::new()
@@ -81,7 +80,7 @@ impl Engine {
         space.busy = Some(Busy::Scan {
             job,
             news: BTreeMap::new(),
-            all,
+            scope: scope.clone(),
             waiters,
         });
         // Only what the watcher saw waits: a look at everything leaves nothing out.
@@ -211,13 +210,13 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
-        let (all, waiters) = match space.busy.take() {
+        let (scope, waiters) = match space.busy.take() {
             Some(Busy::Scan {
                 job: running,
-                all,
+                scope,
                 waiters,
                 ..
-            }) if running == job => (all, waiters),
+            }) if running == job => (scope, waiters),
             other => {
                 space.busy = other;
                 return Ok(());
@@ -227,8 +226,8 @@ impl Engine {
         let mut answer = Ok(());
         match result {
             Ok(report) => {
-                if all {
-                    space.problems.clear();
+                space.looked_at(&scope);
+                if scope == Scope::All {
                     space.scanned = true;
                     space.full_at = now.mono + FULL_EVERY;
                     space.later = Default::default();

@@ -21,7 +21,7 @@ pub(super) enum Busy {
     Scan {
         job: Job,
         news: BTreeMap<u32, ItemId>,
-        all: bool,
+        scope: Scope,
         waiters: Vec<ScanWaiter>,
     },
     /// Staged files are being flushed before they are swapped in.
@@ -99,6 +99,8 @@ pub struct Space {
     pub(super) held: Option<(u64, u64)>,
 }
 
+/// Kind of what the disk refused to do.
+pub(super) const DISK: &str = "disk";
 /// Paths that could not be taken in or written are tried again after this time, ms.
 pub(super) const RETRY: u64 = 2_000;
 
@@ -248,6 +250,25 @@ impl Space {
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }
+        }
+    }
+
+    /// A part was scanned: what a scan had found wrong with it is over, or comes again with its report.
+    pub(super) fn looked_at(&mut self, scope: &Scope) {
+        match scope {
+            Scope::All => self.problems.clear(),
+            Scope::Dirs(dirs) => self.problems.retain(|path, p| {
+                let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+                let looked_at = !path.is_empty() && dirs.iter().any(|d| d.as_str() == dir);
+                p.kind == DISK || !looked_at
+            }),
+        }
+    }
+
+    /// What is wrong with the disk as a whole is tried again, and comes again if it still is.
+    pub(super) fn forget_disk_problem(&mut self) {
+        if self.problems.get("").is_some_and(|p| p.kind == DISK) {
+            self.problems.remove("");
         }
     }
 
