@@ -64,10 +64,12 @@ pub enum M {
     AcksNeverLess,
     /// Only who is connected hears that a space was left.
     LeaveSaidOnce,
+    /// A scan that came to no end is not repeated.
+    ScanOnce,
 }
 
 /// All of them.
-pub const ALL: [M; 27] = [
+pub const ALL: [M; 28] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -95,6 +97,7 @@ pub const ALL: [M; 27] = [
     M::LogRunsTwice,
     M::AcksNeverLess,
     M::LeaveSaidOnce,
+    M::ScanOnce,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

@@ -61,6 +61,7 @@ pub const ALL: &[Story] = &[
     ("a space left unheard", left_while_away),
     ("a space left while waited for", left_while_waiting),
     ("a file written while waited for", written_while_waiting),
+    ("a scan that failed", scan_that_failed),
 ];
 
 const AB: Pair = (0, 1);

@@ -45,4 +45,5 @@ told!(
     left_while_away,
     left_while_waiting,
     written_while_waiting,
+    scan_that_failed,
 );

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ownmesh_crdt::mutated;
 use tokio::sync::oneshot;
 
 use super::author::Author;
 use super::brake::answered;
 use super::docs::Docs;
 use super::membership::JOINING;
-use super::space::{Busy, RETRY};
+use super::space::{Busy, RETRY, SCAN};
 use super::{Effect, Engine, Job, Now};
 use crate::command::CommandError;
 use crate::db::{DbError, spaces};
@@ -268,8 +269,17 @@ impl Engine {
                         space.retry_at = Some(now.mono + 10 * RETRY);
                         self.set_stopped(n, Some(format!("folder: {reason}")))?;
                     }
-                    ScanError::Stopped => {}
-                    ScanError::Base(_) => tracing::error!(%reason, "base could not be read"),
+                    // Nothing is wrong with the folder, and nobody else looks where this one did.
+                    ScanError::Stopped | ScanError::Base(_) => {
+                        tracing::error!(%reason, "a scan came to no end");
+                        space.problem("", SCAN, reason, now.wall);
+                        let at = now.mono + RETRY;
+                        match scope {
+                            _ if mutated!(ScanOnce) => {}
+                            Scope::All => space.full_at = at,
+                            Scope::Dirs(dirs) => space.look_later(dirs, at),
+                        }
+                    }
                 }
             }
         }

@@ -99,6 +99,8 @@ pub struct Space {
     pub(super) held: Option<(u64, u64)>,
 }
 
+/// Kind of a scan's own failure.
+pub(super) const SCAN: &str = "scan";
 /// Kind of what the disk refused to do.
 pub(super) const DISK: &str = "disk";
 /// Paths that could not be taken in or written are tried again after this time, ms.
@@ -260,7 +262,7 @@ impl Space {
             Scope::Dirs(dirs) => self.problems.retain(|path, p| {
                 let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
                 let looked_at = !path.is_empty() && dirs.iter().any(|d| d.as_str() == dir);
-                p.kind == DISK || !looked_at
+                p.kind != SCAN && (p.kind == DISK || !looked_at)
             }),
         }
     }
