@@ -66,10 +66,12 @@ pub enum M {
     LeaveSaidOnce,
     /// A scan that came to no end is not repeated.
     ScanOnce,
+    /// Whoever was asked for state is waited for, whatever comes.
+    GiverForEver,
 }
 
 /// All of them.
-pub const ALL: [M; 28] = [
+pub const ALL: [M; 29] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -98,6 +100,7 @@ pub const ALL: [M; 28] = [
     M::AcksNeverLess,
     M::LeaveSaidOnce,
     M::ScanOnce,
+    M::GiverForEver,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

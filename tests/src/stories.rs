@@ -62,6 +62,10 @@ pub const ALL: &[Story] = &[
     ("a space left while waited for", left_while_waiting),
     ("a file written while waited for", written_while_waiting),
     ("a scan that failed", scan_that_failed),
+    ("a giver that leaves", giver_leaves),
+    ("a giver that is stopped", giver_is_stopped),
+    ("a long history", long_history),
+    ("a state given by two", given_by_two),
 ];
 
 const AB: Pair = (0, 1);

@@ -46,4 +46,8 @@ told!(
     left_while_waiting,
     written_while_waiting,
     scan_that_failed,
+    giver_leaves,
+    giver_is_stopped,
+    long_history,
+    given_by_two,
 );

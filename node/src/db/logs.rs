@@ -249,15 +249,11 @@ pub fn put_acks(
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn pending(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Vec<u8>)>, DbError> {
-    let mut query =
-        conn.prepare_cached("SELECT item, change FROM pending WHERE space = ?1 ORDER BY n")?;
-    let mut rows = query.query([space])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push((id(&row.get::<_, Vec<u8>>(0)?, "item id")?, row.get(1)?));
-    }
-    Ok(out)
+pub fn pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<Vec<u8>>, DbError> {
+    let mut query = conn
+        .prepare_cached("SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n")?;
+    let rows = query.query_map(params![space, item.as_bytes()], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// What a device has acknowledged.
@@ -376,13 +372,7 @@ pub fn put_pending(
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn take_pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<Vec<u8>>, DbError> {
-    let found: Vec<Vec<u8>> = {
-        let mut query = conn.prepare_cached(
-            "SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n",
-        )?;
-        let rows = query.query_map(params![space, item.as_bytes()], |row| row.get(0))?;
-        rows.collect::<Result<_, _>>()?
-    };
+    let found = pending(conn, space, item)?;
     if !found.is_empty() {
         conn.prepare_cached("DELETE FROM pending WHERE space = ?1 AND item = ?2")?
             .execute(params![space, item.as_bytes()])?;

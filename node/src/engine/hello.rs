@@ -142,9 +142,13 @@ impl Engine {
             if let Some(space) = self.spaces.get_mut(&n) {
                 space.absent.retain(|(d, _), _| d != device);
                 space.again = true;
+                if space.state_from().is_none() {
+                    space.seek_at = Some(now.mono);
+                }
             }
-            self.ask_for_state(n, device)?;
             self.prune(n)?;
+        } else if let Some(space) = self.spaces.get_mut(&n) {
+            space.gives_no_more(now, device);
         }
         if joins {
             // It may be new to this space and know nothing of what is held here.

@@ -22,14 +22,12 @@ pub(super) const JOINING: &str = "joining: both sides are being compared";
 impl Engine {
     /// Takes every space of the database into service.
     pub(super) fn open_spaces(&mut self, now: Now) -> Result<(), DbError> {
-        for mut row in spaces::all(self.db.read())? {
+        for row in spaces::all(self.db.read())? {
             if row.stopped.as_deref() == Some(JOINING) {
                 // Nobody consented to merging yet, and whoever was asked is gone.
                 self.db.write_durable(|tx| spaces::forget(tx, row.n))?;
                 continue;
             }
-            // A transfer of state is asked for anew.
-            (row.state_from, row.state_after) = (None, None);
             let name = self.space_name(&row.id);
             let secret = self.mesh.space_secret(&row.id);
             self.effects.push(Effect::Open {
@@ -219,7 +217,7 @@ impl Engine {
                 }
             }
         }
-        told && space.row.state_from.is_none()
+        told && space.state_from().is_none()
     }
 
     /// The mesh's tree of a space: paths and contents, and the keys to compare by.

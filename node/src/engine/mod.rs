@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `registry` | who belongs to the mesh, which keys are held |
 //! | `peers`, `seal`, `inbound` | who is connected; own batches sealed and sent, those of others taken in |
-//! | `hello`, `state` | acknowledgements, state transfer |
+//! | `hello`; `state`, `lacking` | acknowledgements; state transfer, given and taken |
 //! | `docs`, `tree` | documents, the tree derived from them |
 //! | `author`, `appeared` | what the user did to the disk; what appeared there, and which item it is |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
@@ -33,6 +33,7 @@ mod fetch;
 mod group;
 mod hello;
 mod inbound;
+mod lacking;
 mod membership;
 mod pace;
 mod pairing;
@@ -486,7 +487,8 @@ impl Engine {
             self.work(now, n)?;
         }
         self.close_gaps(now)?;
-        self.serve_asked()?;
+        self.seek_state(now)?;
+        self.serve_asked(now)?;
         self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
@@ -511,6 +513,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<u64> {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
         let waits = self.waits.iter().map(|w| w.until);
+        let seeks = self.spaces.values().filter_map(|s| s.seek_at);
         let window = self.pairing.as_ref().map(|w| w.until);
         let gaps = self
             .peers
@@ -520,6 +523,7 @@ impl Engine {
         spaces
             .chain(waits)
             .chain(gaps)
+            .chain(seeks)
             .chain(self.ack_at)
             .chain(window)
             .min()

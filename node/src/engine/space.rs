@@ -6,6 +6,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::fetch::{Fetch, Ready};
 use super::group::Intent;
+use super::lacking::Transfer;
 use super::pace::Pace;
 use super::scan::{FULL_EVERY, ScanWaiter};
 use super::{Engine, Job, Notice, Now};
@@ -85,6 +86,10 @@ pub struct Space {
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
+    /// State on its way here, or what came of it before there was nobody left to ask.
+    pub(super) state: Option<Transfer>,
+    /// When to look who could give state.
+    pub(super) seek_at: Option<u64>,
     /// Vector changed since it was last told.
     pub(super) ack_due: bool,
     /// The most that anybody was told is missing here, since everybody was told.
@@ -135,6 +140,8 @@ impl Space {
             unwanted: Vec::new(),
             absent: BTreeMap::new(),
             problems: BTreeMap::new(),
+            state: None,
+            seek_at: None,
             ack_due: false,
             told_missing: 0,
             deletions: VecDeque::new(),
@@ -181,6 +188,20 @@ impl Space {
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
         self.row.stopped.as_deref()
+    }
+
+    /// Who gives it the state it lacks, if it lacks any.
+    #[must_use]
+    pub fn state_from(&self) -> Option<DeviceId> {
+        self.state.as_ref().and_then(|t| t.from)
+    }
+
+    /// A device went away, or left the space: another one is asked for what it gave.
+    pub(super) fn gives_no_more(&mut self, now: Now, device: &DeviceId) {
+        if let Some(state) = self.state.as_mut().filter(|t| t.from == Some(*device)) {
+            state.from = None;
+            self.seek_at = Some(now.mono);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {

@@ -105,7 +105,7 @@ impl Engine {
         }
         if space.scan.is_some() || !space.scanned {
             SpaceState::Scanning
-        } else if missing > 0 || !space.fetching.is_empty() || space.row.state_from.is_some() {
+        } else if missing > 0 || !space.fetching.is_empty() || space.state_from().is_some() {
             SpaceState::Syncing
         } else {
             SpaceState::Idle
