@@ -290,14 +290,15 @@ impl Folders {
         wants: Vec<Want>,
     ) {
         let inbox = self.inbox.clone();
+        let lost: Vec<WantResult> = wants
+            .iter()
+            .map(|w| WantResult {
+                id: w.id,
+                done: Err(Missed::Lost),
+            })
+            .collect();
         let Some(folder) = self.open.get(&space) else {
-            let results = wants
-                .iter()
-                .map(|w| WantResult {
-                    id: w.id,
-                    done: Err(Missed::Lost),
-                })
-                .collect();
+            let results = lost;
             inbox_later(
                 inbox,
                 Event::Fetched {
@@ -332,13 +333,20 @@ impl Folders {
                 mtime: w.mtime,
             })
             .collect();
-        runtime.spawn(async move {
+        let fetching = runtime.spawn(async move {
             let results = if from_here {
                 into.fetch(&NoRoad, device, wanted).await
             } else {
                 into.fetch(&net, device, wanted).await
             };
-            let results = results.into_iter().map(result).collect();
+            results.into_iter().map(result).collect()
+        });
+        runtime.spawn(async move {
+            // The engine waits for the end of it, even if that is a bug.
+            let results = fetching.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a fetch failed by a bug");
+                lost
+            });
             let _sent = tokio::task::spawn_blocking(move || {
                 inbox.put(Event::Fetched {
                     space,
