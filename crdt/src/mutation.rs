@@ -68,10 +68,12 @@ pub enum M {
     ScanOnce,
     /// Whoever was asked for state is waited for, whatever comes.
     GiverForEver,
+    /// A folder of which not all is watched is scanned no more often than another.
+    UnwatchedForgotten,
 }
 
 /// All of them.
-pub const ALL: [M; 29] = [
+pub const ALL: [M; 30] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -101,6 +103,7 @@ pub const ALL: [M; 29] = [
     M::LeaveSaidOnce,
     M::ScanOnce,
     M::GiverForEver,
+    M::UnwatchedForgotten,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

@@ -66,6 +66,7 @@ pub const ALL: &[Story] = &[
     ("a giver that is stopped", giver_is_stopped),
     ("a long history", long_history),
     ("a state given by two", given_by_two),
+    ("a folder that is not watched", not_watched),
 ];
 
 const AB: Pair = (0, 1);

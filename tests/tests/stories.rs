@@ -50,4 +50,5 @@ told!(
     giver_is_stopped,
     long_history,
     given_by_two,
+    not_watched,
 );

@@ -35,6 +35,7 @@ mod hello;
 mod inbound;
 mod lacking;
 mod membership;
+mod notice;
 mod pace;
 mod pairing;
 mod pass;
@@ -65,6 +66,7 @@ use rand::CryptoRng;
 pub use self::docs::Tally;
 pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
+pub use self::notice::Notice;
 pub use self::space::Space;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
@@ -163,6 +165,13 @@ pub enum Event {
         /// Where; empty: anywhere.
         dirs: Vec<RelPath>,
     },
+    /// The folder is watched now, or not all of it.
+    Watched {
+        /// Space row.
+        space: i64,
+        /// Why not all of it, in words.
+        lacking: Option<String>,
+    },
     /// A peer asked for content whose file is no longer what was recorded.
     Superseded {
         /// Space row.
@@ -188,6 +197,13 @@ pub enum Effect {
     Peers,
     /// Take a folder into service: open the disk, watch it.
     Open {
+        /// Space row.
+        space: i64,
+        /// Its folder.
+        path: String,
+    },
+    /// Watch a folder anew, not all of which is watched; [`Event::Watched`] says whether it is now.
+    Watch {
         /// Space row.
         space: i64,
         /// Its folder.
@@ -268,53 +284,6 @@ pub enum Effect {
     },
     /// Send on, or close, a pairing stream.
     Pair(SponsorEffect),
-}
-
-/// Something people or scripts may want to hear of.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Notice {
-    /// A device connected.
-    Connected {
-        /// Its name.
-        device: String,
-    },
-    /// A device went away.
-    Disconnected {
-        /// Its name.
-        device: String,
-    },
-    /// A space changed its state.
-    Space {
-        /// Its name.
-        space: String,
-        /// Its state.
-        state: String,
-    },
-    /// Files changed here by others.
-    Updated {
-        /// The space's name.
-        space: String,
-        /// How many items.
-        items: u64,
-    },
-    /// A conflict appeared.
-    Conflict {
-        /// The space's name.
-        space: String,
-    },
-    /// Something needs attention.
-    Trouble {
-        /// What.
-        kind: String,
-        /// In words.
-        message: String,
-    },
-    /// A device joined the mesh.
-    Paired {
-        /// Its name.
-        device: String,
-    },
 }
 
 /// What an engine starts from, besides its database.
@@ -470,6 +439,7 @@ impl Engine {
                 results,
             } => self.fetched(now, space, job, results)?,
             Event::Disturbed { space, dirs } => self.disturbed(space, dirs),
+            Event::Watched { space, lacking } => self.watched(now, space, lacking),
             Event::Superseded { space, path } => {
                 self.disturbed(space, vec![path.parent().unwrap_or(RelPath::ROOT)]);
             }

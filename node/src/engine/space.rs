@@ -54,6 +54,8 @@ pub struct Space {
     pub(super) scanned: bool,
     /// When the next full scan is due.
     pub(super) full_at: u64,
+    /// Why not all of the folder is watched, if it is not.
+    pub(super) unwatched: Option<Problem>,
     /// When paths that were changing, taken or refused are looked at again.
     pub(super) retry_at: Option<u64>,
     /// Directories looked at once more when a file in them was given time, and when.
@@ -122,6 +124,7 @@ impl Space {
             scan_waiters: Vec::new(),
             scanned: false,
             full_at: now.mono + FULL_EVERY,
+            unwatched: None,
             retry_at: None,
             later: Default::default(),
             pace: Pace::default(),

@@ -125,11 +125,14 @@ impl Engine {
                 .min()
                 .unwrap_or_else(|| space.row.totals.items.max(0).cast_unsigned())
         };
+        let unwatched = space.unwatched.iter().map(|p| (String::new(), p));
         let mut problems: Vec<Problem> = space
             .problems
             .iter()
+            .map(|(item, p)| (item.clone(), p))
+            .chain(unwatched)
             .map(|(item, p)| Problem {
-                item: (!item.is_empty()).then(|| item.clone()),
+                item: (!item.is_empty()).then_some(item),
                 kind: p.kind.into(),
                 reason: p.reason.clone(),
                 since: Some(Time::from_millis(p.since)),
