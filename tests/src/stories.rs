@@ -8,7 +8,6 @@ mod members;
 
 use std::collections::BTreeMap;
 
-use ownmesh_node::db::logs;
 use ownmesh_node::engine::Event;
 
 use crate::device::End;
@@ -357,34 +356,6 @@ pub fn torn_file() {
             "power lost after {after} calls"
         );
     }
-}
-
-/// Review 7: logs are pruned when a third device comes; it gets everything all the same.
-pub fn pruned_log() {
-    let mut world = world(&["alice", "bob", "carol"], 2);
-    for n in 0..4 {
-        act(&mut world, n % 2, |d| {
-            d.user_write(&format!("f{n}"), format!("content {n}"));
-        });
-        settle(&mut world);
-    }
-    let (engine, n) = (
-        world.devices[0].engine.as_ref().expect("it runs"),
-        world.devices[0].space.expect("it takes part"),
-    );
-    let all = logs::all(engine.db().read(), n).expect("logs");
-    assert!(
-        all.iter().any(|log| log.seq > 0 && log.low > 1),
-        "nothing was pruned"
-    );
-    world.admit();
-    world.start(2);
-    connect(&mut world);
-    world.add(2);
-    settle(&mut world);
-    let world = end(world);
-    assert_eq!(files(&world, 2).len(), 4);
-    assert!(world.reference().counts.contains_key("pages of state"));
 }
 
 /// Review 10: a database comes back from yesterday; nobody's log forks and nothing is lost.

@@ -1,5 +1,6 @@
 //! Devices that leave a space, join it again, or are given its state.
 
+use ownmesh_node::db::logs;
 use ownmesh_node::engine::Event;
 
 use super::*;
@@ -105,6 +106,34 @@ fn pruned(make: impl Fn(&crate::mem_disk::MemDisk, usize)) -> World {
 
 fn one_file(d: &crate::mem_disk::MemDisk, n: usize) {
     d.user_write(&format!("f{n}"), format!("content {n}"));
+}
+
+/// Review 7: logs are pruned when a third device comes; it gets everything all the same.
+pub fn pruned_log() {
+    let mut world = world(&["alice", "bob", "carol"], 2);
+    for n in 0..4 {
+        act(&mut world, n % 2, |d| {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        });
+        settle(&mut world);
+    }
+    let (engine, n) = (
+        world.devices[0].engine.as_ref().expect("it runs"),
+        world.devices[0].space.expect("it takes part"),
+    );
+    let all = logs::all(engine.db().read(), n).expect("logs");
+    assert!(
+        all.iter().any(|log| log.seq > 0 && log.low > 1),
+        "nothing was pruned"
+    );
+    world.admit();
+    world.start(2);
+    connect(&mut world);
+    world.add(2);
+    settle(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 2).len(), 4);
+    assert!(world.reference().counts.contains_key("pages of state"));
 }
 
 /// Review 7: whoever gives a newcomer its state leaves the space; another one can give it.
