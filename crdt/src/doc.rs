@@ -368,9 +368,17 @@ impl ItemDoc {
     ///
     /// # Errors
     /// If the stored body is damaged.
-    pub fn changes(&self) -> Result<Vec<Vec<u8>>, ApplyError> {
-        let chunks = guard::split(&self.body).map_err(ApplyError::Body)?;
-        Ok(chunks.into_iter().map(<[u8]>::to_vec).collect())
+    pub fn changes(&self) -> Result<Vec<&[u8]>, ApplyError> {
+        guard::split(&self.body).map_err(ApplyError::Body)
+    }
+
+    /// The names of all its changes.
+    ///
+    /// # Errors
+    /// If the stored body is damaged.
+    pub fn hashes(&self) -> Result<BTreeSet<ChangeHash>, ApplyError> {
+        let history = History::of(&self.body).map_err(ApplyError::Body)?;
+        Ok(history.heads.iter().map(|h| ChangeHash(h.hash)).collect())
     }
 
     /// Highest operation counter any actor has used.

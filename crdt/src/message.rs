@@ -6,12 +6,13 @@
 //! list has its limit, and no length is believed before it is compared.
 
 use minicbor::{Decoder, Encoder};
-use ownmesh_crypto::ids::{ContentHash, ItemId, SpaceId, StatementHash};
+use ownmesh_crypto::ids::{ContentHash, SpaceId, StatementHash};
 
 use crate::cbor;
 use crate::limits::{
     MAX_MESSAGE, MAX_MESSAGE_BATCHES, MAX_REASON, MAX_SEALED, MAX_STATEMENT, MAX_STATEMENTS,
 };
+use crate::page::Point;
 use crate::vector::Vector;
 
 /// Where a node stands in one space; sent on connecting and whenever it changes, so it acknowledges too.
@@ -60,8 +61,8 @@ pub enum Message {
     WantState {
         /// The space.
         space: SpaceId,
-        /// The last item already here; nothing at the beginning.
-        after: Option<ItemId>,
+        /// How much of it is here already.
+        begin: Point,
     },
     /// A page of a state transfer.
     Page {
@@ -113,7 +114,8 @@ impl Message {
             .ok_or_else(|| minicbor::decode::Error::message("list of unknown length"))?;
         let number = d.u64()?;
         let known = match number {
-            REGISTRY | BATCHES | WANT_STATE | PAGE | SUPERSEDED => 2,
+            REGISTRY | BATCHES | PAGE | SUPERSEDED => 2,
+            WANT_STATE => 3,
             STATEMENTS | BYE => 1,
             SPACE => 8,
             _ => return Err(MessageError::Unknown(number)),
@@ -160,8 +162,9 @@ impl Message {
                 e.array(3)?.u64(BATCHES)?.encode(space)?;
                 write_blobs(e, batches)?;
             }
-            Self::WantState { space, after } => {
-                e.array(3)?.u64(WANT_STATE)?.encode(space)?.encode(after)?;
+            Self::WantState { space, begin } => {
+                e.array(4)?.u64(WANT_STATE)?.encode(space)?;
+                e.encode(begin.after)?.u64(begin.part)?;
             }
             Self::Page { space, bytes } => {
                 e.array(3)?.u64(PAGE)?.encode(space)?.bytes(bytes)?;
@@ -208,7 +211,10 @@ impl Message {
             },
             WANT_STATE => Self::WantState {
                 space: d.decode()?,
-                after: d.decode()?,
+                begin: Point {
+                    after: d.decode()?,
+                    part: d.u64()?,
+                },
             },
             PAGE => Self::Page {
                 space: d.decode()?,

@@ -60,10 +60,20 @@ pub enum M {
     JoinerRevives,
     /// A process goes on with its log although others were told more of it.
     LogRunsTwice,
+    /// What a device once acknowledged counts although it says that it has less now.
+    AcksNeverLess,
+    /// Only who is connected hears that a space was left.
+    LeaveSaidOnce,
+    /// A scan that came to no end is not repeated.
+    ScanOnce,
+    /// Whoever was asked for state is waited for, whatever comes.
+    GiverForEver,
+    /// A folder of which not all is watched is scanned no more often than another.
+    UnwatchedForgotten,
 }
 
 /// All of them.
-pub const ALL: [M; 25] = [
+pub const ALL: [M; 30] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -89,6 +99,11 @@ pub const ALL: [M; 25] = [
     M::ActOutlivesAnswer,
     M::JoinerRevives,
     M::LogRunsTwice,
+    M::AcksNeverLess,
+    M::LeaveSaidOnce,
+    M::ScanOnce,
+    M::GiverForEver,
+    M::UnwatchedForgotten,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

@@ -1,9 +1,10 @@
 //! A page of a state transfer: documents in order of their ids, each as its changes.
 //!
-//! A new device, or one that was away for longer than logs are kept, gets the state in pages and takes
-//! over the logs' positions with the last page. The danger guarded against is a document saved whole by
-//! somebody else, which automerge could not load safely and nobody could check: a page holds changes,
-//! each of which passes the same guard as one out of a batch.
+//! A new device, or one that was away for longer than logs are kept, gets the state in pages. Where the
+//! logs stand is told with the first page and taken over with the last: what changes between two pages
+//! is younger, and comes as batches. The danger guarded against is a document saved whole by somebody
+//! else, which automerge could not load safely and nobody could check: a page holds changes, each of
+//! which passes the same guard as one out of a batch.
 
 use minicbor::{Decoder, Encoder};
 use ownmesh_crypto::ids::{BatchHash, DeviceId, Incarnation, ItemId, KeyId, SpaceId, WriterTag};
@@ -32,6 +33,15 @@ pub struct LogMark {
     pub hash: BatchHash,
 }
 
+/// How far a state has been told: where a page begins. The default is the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    /// The last item of which everything was told.
+    pub after: Option<ItemId>,
+    /// How many changes of the next one were.
+    pub part: u64,
+}
+
 /// One page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageBody {
@@ -39,19 +49,39 @@ pub struct PageBody {
     pub space: SpaceId,
     /// Who sends its state.
     pub device: DeviceId,
-    /// The item after which the page begins; nothing at the first page.
-    pub after: Option<ItemId>,
+    /// Where the page begins.
+    pub begin: Point,
     /// The last item the page speaks for: what lies between and is not in it, the sender does not have.
     ///
     /// If the last document lies beyond it, that one is too large for the page: the next page has the
-    /// same `after` as this one's `upto` and begins with the same document's further changes.
+    /// begins after this one's `upto`, with the same document's further changes ([`PageBody::next`]).
     pub upto: ItemId,
     /// Documents ascending by id, each as its changes in causal order.
     pub docs: Vec<(ItemId, Vec<Vec<u8>>)>,
     /// Whether this is the last page.
     pub last: bool,
-    /// On the last page, where each log stands; elsewhere empty.
+    /// On the first page, where each log stands; elsewhere empty.
     pub logs: Vec<LogMark>,
+}
+
+impl PageBody {
+    /// Where the page behind this one begins.
+    #[must_use]
+    pub fn next(&self) -> Point {
+        let mut next = Point {
+            after: Some(self.upto),
+            part: 0,
+        };
+        if let Some((_, changes)) = self.docs.last().filter(|(item, _)| *item > self.upto) {
+            let before = if self.docs.len() == 1 {
+                self.begin.part
+            } else {
+                0
+            };
+            next.part = before.saturating_add(changes.len() as u64);
+        }
+        next
+    }
 }
 
 /// Seals and signs a page.
@@ -143,9 +173,10 @@ fn encode(body: &PageBody) -> Vec<u8> {
     let mut out = Vec::new();
     let mut e = Encoder::new(&mut out);
     cbor::written((|| {
-        e.array(6)?
+        e.array(7)?
             .encode(body.space)?
-            .encode(body.after)?
+            .encode(body.begin.after)?
+            .u64(body.begin.part)?
             .encode(body.upto)?;
         e.array(2 * body.docs.len() as u64)?;
         for (item, changes) in &body.docs {
@@ -169,10 +200,14 @@ fn encode(body: &PageBody) -> Vec<u8> {
 
 fn decode(bytes: &[u8], device: DeviceId) -> Result<PageBody, minicbor::decode::Error> {
     let mut d = Decoder::new(bytes);
-    let later = cbor::fields(&mut d, 6)?;
+    let later = cbor::fields(&mut d, 7)?;
     let space = d.decode()?;
     let after: Option<ItemId> = d.decode()?;
+    let part = d.u64()?;
     let upto: ItemId = d.decode()?;
+    if after.is_some_and(|after| upto < after) {
+        return Err(minicbor::decode::Error::message("a page that goes back"));
+    }
     let mut docs: Vec<(ItemId, Vec<Vec<u8>>)> = Vec::new();
     let count = cbor::list(&mut d, 2, MAX_PAGE_DOCS)?;
     for _ in 0..count {
@@ -208,7 +243,7 @@ fn decode(bytes: &[u8], device: DeviceId) -> Result<PageBody, minicbor::decode::
     Ok(PageBody {
         space,
         device,
-        after,
+        begin: Point { after, part },
         upto,
         docs,
         last,

@@ -229,7 +229,7 @@ fn state_transfer_gives_the_same_row() {
         let mut copy = ItemDoc::default();
         for change in all.changes().unwrap() {
             assert!(matches!(
-                copy.apply(&CheckedChange::check(&change).unwrap()),
+                copy.apply(&CheckedChange::check(change).unwrap()),
                 Ok(Applied::Done { .. })
             ));
         }
@@ -390,7 +390,7 @@ fn one_incarnation_used_twice_is_told() {
     assert_eq!(doc.apply(&other), Err(ApplyError::DuplicateSeq { seq: 2 }));
     assert_eq!(doc, before);
     // The same redone is the same change; under a new incarnation both stand.
-    let mut fresh = ItemDoc::rebuild(&restored.changes().unwrap()[0]).unwrap();
+    let mut fresh = ItemDoc::rebuild(restored.changes().unwrap()[0]).unwrap();
     let again = commit(&mut fresh.clone(), &a, &[put("c", 3, &seen)]);
     assert_eq!(again.hash(), other.hash());
     let new = commit(&mut fresh, &actor(9), &[put("c", 4, &seen)]);

@@ -10,6 +10,7 @@ mod common;
 
 use common::Rng;
 use ownmesh_crdt::message::{Message, MessageError, SpaceHello};
+use ownmesh_crdt::page::Point;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::ids::{ContentHash, ItemId, SpaceId, StatementHash, WriterTag};
 use proptest::prelude::*;
@@ -62,14 +63,17 @@ fn samples() -> Vec<(&'static str, Message)> {
             "want-state",
             Message::WantState {
                 space: space(),
-                after: Some(ItemId::from_bytes([0x17; 16])),
+                begin: Point {
+                    after: Some(ItemId::from_bytes([0x17; 16])),
+                    part: 3,
+                },
             },
         ),
         (
             "want-state-all",
             Message::WantState {
                 space: space(),
-                after: None,
+                begin: Point::default(),
             },
         ),
         (

@@ -13,7 +13,7 @@ use ownmesh_crdt::batch::{
     BatchBody, BatchError, BatchHead, SealedBatch, open_batch, peek, seal_batch,
 };
 use ownmesh_crdt::doc::ItemDoc;
-use ownmesh_crdt::page::{LogMark, PageBody, PageError, open_page, seal_page};
+use ownmesh_crdt::page::{LogMark, PageBody, PageError, Point, open_page, seal_page};
 use ownmesh_crdt::vector::{LogChain, Next};
 use ownmesh_crypto::ids::{BatchHash, DeviceId, ItemId, KeyId, SpaceId, WriterTag};
 use ownmesh_crypto::keys::{DeviceKeys, DeviceSeed};
@@ -102,7 +102,10 @@ impl World {
         PageBody {
             space: self.space,
             device: body.device,
-            after: Some(ItemId::ROOT),
+            begin: Point {
+                after: Some(ItemId::ROOT),
+                part: 0,
+            },
             upto: ItemId::from_bytes([0xff; 16]),
             docs: vec![
                 (item, vec![change.clone()]),
@@ -158,7 +161,7 @@ fn a_page_round_trips_and_keeps_its_bytes() {
     assert_eq!(w.open_page(&bytes).unwrap(), w.page());
     common::snapshot("page.txt", &(common::hex(&bytes) + "\n"));
     let empty = PageBody {
-        after: None,
+        begin: Point::default(),
         docs: vec![],
         logs: vec![],
         last: false,
@@ -325,6 +328,26 @@ fn a_page_is_in_order() {
     let seal = |page: &PageBody| seal_page(page, &w.epoch, &w.keys, &mut Rng(1)).unwrap();
     let partial = upto(w.page().docs[0].0);
     assert_eq!(w.open_page(&seal(&partial)).unwrap(), partial);
+    let point = |after, part| Point {
+        after: Some(after),
+        part,
+    };
+    assert_eq!(w.page().next(), point(ItemId::from_bytes([0xff; 16]), 0));
+    assert_eq!(partial.next(), point(partial.docs[0].0, 1));
+    // A document of more than two pages is told further from where the page before ended.
+    let further = PageBody {
+        begin: point(partial.docs[0].0, 1),
+        docs: vec![partial.docs[1].clone()],
+        ..partial.clone()
+    };
+    assert_eq!(w.open_page(&seal(&further)).unwrap(), further);
+    assert_eq!(further.next(), point(partial.docs[0].0, 2));
+    let back = PageBody {
+        begin: point(partial.docs[1].0, 0),
+        docs: vec![],
+        ..partial.clone()
+    };
+    assert_eq!(w.open_page(&seal(&back)), Err(PageError::Corrupt));
     assert_eq!(
         w.open_page(&seal(&upto(ItemId::ROOT))),
         Err(PageError::Corrupt)

@@ -143,6 +143,7 @@ impl World {
             | Effect::OpenWindow { .. }
             | Effect::CloseWindow
             | Effect::Pair(_)
+            | Effect::Watch { .. }
             | Effect::Add { .. } => {}
         }
     }

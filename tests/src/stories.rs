@@ -8,7 +8,6 @@ mod members;
 
 use std::collections::BTreeMap;
 
-use ownmesh_node::db::logs;
 use ownmesh_node::engine::Event;
 
 use crate::device::End;
@@ -57,6 +56,16 @@ pub const ALL: &[Story] = &[
     ),
     ("a log that runs twice", log_runs_twice),
     ("deleted after the answer", deleted_after_the_answer),
+    ("a space joined anew", joined_anew_while_away),
+    ("a space left unheard", left_while_away),
+    ("a space left while waited for", left_while_waiting),
+    ("a file written while waited for", written_while_waiting),
+    ("a scan that failed", scan_that_failed),
+    ("a giver that leaves", giver_leaves),
+    ("a giver that is stopped", giver_is_stopped),
+    ("a long history", long_history),
+    ("a state given by two", given_by_two),
+    ("a folder that is not watched", not_watched),
 ];
 
 const AB: Pair = (0, 1);
@@ -347,34 +356,6 @@ pub fn torn_file() {
             "power lost after {after} calls"
         );
     }
-}
-
-/// Review 7: logs are pruned when a third device comes; it gets everything all the same.
-pub fn pruned_log() {
-    let mut world = world(&["alice", "bob", "carol"], 2);
-    for n in 0..4 {
-        act(&mut world, n % 2, |d| {
-            d.user_write(&format!("f{n}"), format!("content {n}"));
-        });
-        settle(&mut world);
-    }
-    let (engine, n) = (
-        world.devices[0].engine.as_ref().expect("it runs"),
-        world.devices[0].space.expect("it takes part"),
-    );
-    let all = logs::all(engine.db().read(), n).expect("logs");
-    assert!(
-        all.iter().any(|log| log.seq > 0 && log.low > 1),
-        "nothing was pruned"
-    );
-    world.admit();
-    world.start(2);
-    connect(&mut world);
-    world.add(2);
-    settle(&mut world);
-    let world = end(world);
-    assert_eq!(files(&world, 2).len(), 4);
-    assert!(world.reference().counts.contains_key("pages of state"));
 }
 
 /// Review 10: a database comes back from yesterday; nobody's log forks and nothing is lost.

@@ -399,8 +399,33 @@ pub fn conflict_count(conn: &Connection, space: i64) -> Result<u64, DbError> {
     Ok(n.cast_unsigned())
 }
 
-/// Up to `limit` items after `after` in id order, with their documents: one page of a state
-/// transfer or of the consistency check.
+/// Up to `limit` ids after `after`, ascending: of items, and of those that are known only by changes
+/// that wait for others.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn after(
+    conn: &Connection,
+    space: i64,
+    after: Option<&ItemId>,
+    limit: usize,
+) -> Result<Vec<ItemId>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT id FROM item WHERE space = ?1 AND id > ?2
+         UNION SELECT item FROM pending WHERE space = ?1 AND item > ?2 ORDER BY 1 LIMIT ?3",
+    )?;
+    let from: &[u8] = after.map_or(&[], |a| a.as_bytes());
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = query.query(params![space, from, limit])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(id(&row.get::<_, Vec<u8>>(0)?, "item id")?);
+    }
+    Ok(out)
+}
+
+/// Up to `limit` items after `after` in id order, with their documents: a part of the check of
+/// the tree.
 ///
 /// # Errors
 /// Fails if the database cannot be read.

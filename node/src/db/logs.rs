@@ -1,6 +1,7 @@
 //! Logs, their batches, acknowledgements, and changes that wait.
 
 use ownmesh_crdt::batch::peek;
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, DeviceId, Incarnation, ItemId, WriterTag};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -217,7 +218,8 @@ pub fn prune(conn: &Connection, log: i64, upto: u64) -> Result<usize, DbError> {
         .execute(params![log, upto.cast_signed()])?)
 }
 
-/// Keeps what a device has acknowledged.
+/// Keeps what a device has acknowledged, in place of what it said before: it may have less now, after
+/// a backup was put back or the space was left and joined anew.
 ///
 /// # Errors
 /// Fails if the database cannot be written.
@@ -227,9 +229,11 @@ pub fn put_acks(
     device: &DeviceId,
     vector: &Vector,
 ) -> Result<(), DbError> {
-    let mut put = conn.prepare_cached(
-        "INSERT INTO ack VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-    )?;
+    if !mutated!(AcksNeverLess) {
+        conn.prepare_cached("DELETE FROM ack WHERE space = ?1 AND device = ?2")?
+            .execute(params![space, device.as_bytes()])?;
+    }
+    let mut put = conn.prepare_cached("INSERT OR REPLACE INTO ack VALUES(?1, ?2, ?3, ?4)")?;
     for (tag, seq) in &vector.0 {
         put.execute(params![
             space,
@@ -241,29 +245,15 @@ pub fn put_acks(
     Ok(())
 }
 
-/// Forgets what a device has acknowledged: it gave its copy up.
-///
-/// # Errors
-/// Fails if the database cannot be written.
-pub fn forget_acks(conn: &Connection, space: i64, device: &DeviceId) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM ack WHERE space = ?1 AND device = ?2")?
-        .execute(params![space, device.as_bytes()])?;
-    Ok(())
-}
-
 /// Changes of an item that wait for what they depend on.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn pending(conn: &Connection, space: i64) -> Result<Vec<(ItemId, Vec<u8>)>, DbError> {
-    let mut query =
-        conn.prepare_cached("SELECT item, change FROM pending WHERE space = ?1 ORDER BY n")?;
-    let mut rows = query.query([space])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push((id(&row.get::<_, Vec<u8>>(0)?, "item id")?, row.get(1)?));
-    }
-    Ok(out)
+pub fn pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<Vec<u8>>, DbError> {
+    let mut query = conn
+        .prepare_cached("SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n")?;
+    let rows = query.query_map(params![space, item.as_bytes()], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// What a device has acknowledged.
@@ -382,13 +372,7 @@ pub fn put_pending(
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn take_pending(conn: &Connection, space: i64, item: &ItemId) -> Result<Vec<Vec<u8>>, DbError> {
-    let found: Vec<Vec<u8>> = {
-        let mut query = conn.prepare_cached(
-            "SELECT change FROM pending WHERE space = ?1 AND item = ?2 ORDER BY n",
-        )?;
-        let rows = query.query_map(params![space, item.as_bytes()], |row| row.get(0))?;
-        rows.collect::<Result<_, _>>()?
-    };
+    let found = pending(conn, space, item)?;
     if !found.is_empty() {
         conn.prepare_cached("DELETE FROM pending WHERE space = ?1 AND item = ?2")?
             .execute(params![space, item.as_bytes()])?;

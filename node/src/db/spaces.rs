@@ -1,6 +1,6 @@
 //! The spaces this device takes part in, and what it has heard from others about them.
 
-use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
+use ownmesh_crypto::{DeviceId, SpaceId};
 use rusqlite::{Connection, Row, params};
 
 use super::{DbError, id};
@@ -22,10 +22,6 @@ pub struct SpaceRow {
     pub stopped: Option<String>,
     /// Group of deletions in progress and when it last grew (Unix ms).
     pub act: Option<([u8; 8], i64)>,
-    /// Device a state transfer runs from, and the last item that arrived.
-    pub state_from: Option<DeviceId>,
-    /// See `state_from`.
-    pub state_after: Option<ItemId>,
     /// Whether its folder had files in it when it joined and was not looked at as a whole since.
     pub merging: bool,
     /// Live items, live files and their bytes in the mesh's tree.
@@ -45,8 +41,6 @@ pub struct Totals {
 
 fn space(row: &Row<'_>) -> Result<SpaceRow, DbError> {
     let act: Option<Vec<u8>> = row.get("act")?;
-    let from: Option<Vec<u8>> = row.get("state_from")?;
-    let after: Option<Vec<u8>> = row.get("state_after")?;
     let act_at: i64 = row.get("act_at")?;
     Ok(SpaceRow {
         n: row.get("n")?,
@@ -56,8 +50,6 @@ fn space(row: &Row<'_>) -> Result<SpaceRow, DbError> {
         fs: row.get::<_, i64>("fs")?.cast_unsigned(),
         stopped: row.get("stopped")?,
         act: act.and_then(|a| Some((a.try_into().ok()?, act_at))),
-        state_from: from.map(|b| id(&b, "device id")).transpose()?,
-        state_after: after.map(|b| id(&b, "item id")).transpose()?,
         merging: row.get("merging")?,
         totals: Totals {
             items: row.get("items")?,
@@ -136,8 +128,8 @@ pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
 /// Fails if the database cannot be written.
 pub fn update(conn: &Connection, row: &SpaceRow) -> Result<(), DbError> {
     conn.prepare_cached(
-        "UPDATE space SET mode = ?2, fs = ?3, stopped = ?4, act = ?5, act_at = ?6, state_from = ?7, state_after = ?8,
-         items = ?9, files = ?10, bytes = ?11, merging = ?12 WHERE n = ?1",
+        "UPDATE space SET mode = ?2, fs = ?3, stopped = ?4, act = ?5, act_at = ?6, items = ?7, files = ?8,
+         bytes = ?9, merging = ?10 WHERE n = ?1",
     )?
     .execute(params![
         row.n,
@@ -146,8 +138,6 @@ pub fn update(conn: &Connection, row: &SpaceRow) -> Result<(), DbError> {
         row.stopped,
         row.act.map(|a| a.0),
         row.act.map_or(0, |a| a.1),
-        row.state_from.map(|d| *d.as_bytes()),
-        row.state_after.map(|i| *i.as_bytes()),
         row.totals.items,
         row.totals.files,
         row.totals.bytes,

@@ -6,6 +6,9 @@
 //! [`Notice::Everything`]. Against the second: opening and reading are no changes, and `.mesh` is
 //! not watched.
 //!
+//! Against a change that is not heard of for long: what a watcher could not watch is told to whoever
+//! started it, who scans more often then.
+//!
 //! The real clock is used here only: a notice comes [`DEBOUNCE`] after the first event of a burst.
 
 use std::collections::BTreeSet;
@@ -52,10 +55,22 @@ pub enum Reason {
     Failed,
 }
 
+impl Reason {
+    /// Whether later changes go unseen too, and until the folder is watched anew.
+    #[must_use]
+    pub fn lasts(self) -> bool {
+        self != Self::Overflow
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Overflow => "too many changes at once",
+            Self::WatchLimit if cfg!(target_os = "linux") => {
+                "the system allows no more watches; raise the limit with: \
+                 sudo sysctl fs.inotify.max_user_watches=1048576"
+            }
             Self::WatchLimit => "the system allows no more watches",
             Self::Failed => "the system's watcher failed",
         })
@@ -64,14 +79,31 @@ impl std::fmt::Display for Reason {
 
 /// Watching is not possible.
 #[derive(Debug, thiserror::Error)]
-#[error("the folder cannot be watched")]
+#[error("the folder cannot be watched: {}", why(.0))]
 pub struct WatchError(#[from] notify::Error);
+
+/// The same in words, with what can be done about it.
+fn why(error: &notify::Error) -> String {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Reason::WatchLimit.to_string(),
+        ErrorKind::Io(e) if cfg!(target_os = "linux") && e.raw_os_error() == Some(EMFILE) => {
+            "the system allows no more watchers; raise the limit with: \
+             sudo sysctl fs.inotify.max_user_instances=1024"
+                .into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What Linux says when a user has as many watchers as are allowed.
+const EMFILE: i32 = 24;
 
 /// Watches one folder until it is dropped.
 #[derive(Debug)]
 pub struct Watcher {
     inbox: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
+    lacking: Option<Reason>,
 }
 
 #[derive(Debug)]
@@ -118,6 +150,7 @@ impl Watcher {
             renew: false,
         };
         gather.watch_root()?;
+        let lacking = gather.everything.take();
         let thread = thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || gather.run(&messages, &lost, &notice))
@@ -125,7 +158,14 @@ impl Watcher {
         Ok(Self {
             inbox,
             thread: Some(thread),
+            lacking,
         })
+    }
+
+    /// Why not all directories were watched from the start; nothing if they were.
+    #[must_use]
+    pub fn lacking(&self) -> Option<Reason> {
+        self.lacking
     }
 }
 
@@ -176,8 +216,6 @@ impl Gather {
     }
 
     fn run(mut self, messages: &Receiver<Message>, lost: &AtomicBool, notice: &impl Fn(Notice)) {
-        // The start may already have met the limit.
-        self.report(notice);
         loop {
             let Ok(mut message) = messages.recv() else {
                 return;

@@ -4,6 +4,8 @@
 //! (`seal`). A change that cannot be taken in is set aside with its reason and never stops
 //! the rest of its batch; one whose dependency is missing waits, and only its document with it.
 
+use std::collections::BTreeSet;
+
 use ownmesh_crdt::doc::{Applied, CheckedChange, Edit};
 use ownmesh_crypto::{BatchHash, DeviceId, Incarnation, ItemId, SpaceSecret};
 
@@ -94,13 +96,40 @@ impl<'a> Docs<'a> {
 
     /// Takes in one change of another device (or of an own earlier incarnation).
     pub(super) fn take(&mut self, id: &ItemId, bytes: &[u8]) -> Result<(), DbError> {
-        let change = match CheckedChange::check(bytes) {
-            Ok(change) => change,
-            Err(reason) => return self.set_aside(id, bytes, &reason.to_string()),
-        };
-        self.know_writer(change.actor())?;
+        self.take_all(id, &[bytes])
+    }
+
+    /// The same with many changes of one document, which is loaded and stored once for all of them.
+    pub(super) fn take_all<B: AsRef<[u8]>>(
+        &mut self,
+        id: &ItemId,
+        changes: &[B],
+    ) -> Result<(), DbError> {
         let mut row = self.load(id)?;
-        if !self.apply(id, &mut row, &change)? {
+        // Each known change would otherwise be looked for in the whole document.
+        let known = if changes.len() > 1 {
+            row.doc.hashes().unwrap_or_default()
+        } else {
+            BTreeSet::new()
+        };
+        let mut done = false;
+        for bytes in changes {
+            let bytes = bytes.as_ref();
+            let change = match CheckedChange::check(bytes) {
+                Ok(change) => change,
+                Err(reason) => {
+                    self.set_aside(id, bytes, &reason.to_string())?;
+                    continue;
+                }
+            };
+            self.know_writer(change.actor())?;
+            if known.contains(&change.hash()) {
+                self.tally.known += 1;
+            } else {
+                done |= self.apply(id, &mut row, &change)?;
+            }
+        }
+        if !done {
             return Ok(());
         }
         // What waited for this change may follow now, in any order.

@@ -11,7 +11,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
 use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
-use super::space::RETRY;
+use super::space::{DISK, RETRY};
 use super::work::TURN;
 use super::{Effect, Engine, Job, Now};
 use crate::db::{DbError, base};
@@ -270,14 +270,15 @@ impl Engine {
                             trouble.push(reason);
                         }
                         Missed::NoSpace => {
-                            space.problem("", "disk", "no room left on the disk".into(), now.wall);
+                            space.problem("", DISK, "no room left on the disk".into(), now.wall);
                             space.retry_at = Some(now.mono + 5 * RETRY);
                             space
                                 .absent
                                 .insert((fetch.device, want.hash), now.mono + 5 * RETRY);
                         }
                         Missed::Disk(reason) => {
-                            space.problem("", "disk", reason, now.wall);
+                            space.problem("", DISK, reason, now.wall);
+                            space.retry_at = Some(now.mono + RETRY);
                             space
                                 .absent
                                 .insert((fetch.device, want.hash), now.mono + ABSENT);

@@ -9,7 +9,7 @@ use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 
 use super::plan::Wanted;
-use super::space::{Busy, RETRY};
+use super::space::{Busy, DISK, RETRY};
 use super::{Effect, Engine, Job, Now};
 use crate::db::DbError;
 use crate::db::base::Base;
@@ -104,12 +104,7 @@ impl Engine {
             }
         };
         if let Some(error) = error {
-            space.problem(
-                "",
-                "disk",
-                format!("could not be flushed: {error}"),
-                now.wall,
-            );
+            space.problem("", DISK, format!("could not be flushed: {error}"), now.wall);
             space.retry_at = Some(now.mono + RETRY);
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //! a power failure taken back here what was acknowledged, it would be gone there too.
 
 use ownmesh_crdt::message::{Message, SpaceHello};
+use ownmesh_crdt::mutated;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId};
 
@@ -65,17 +66,33 @@ impl Engine {
     }
 
     pub(super) fn say_left(&mut self, id: &SpaceId) {
-        let gone = SpaceHello {
-            space: *id,
-            joined: false,
-            mode: 0,
-            vector: Vector::default(),
-            lowest: Vector::default(),
-            missing_items: 0,
-            missing_bytes: 0,
-            items: 0,
-        };
-        self.tell(&gone);
+        self.tell(&not_here(*id));
+    }
+
+    /// Tells a device how every space of the mesh stands here. Those that are not here too: it may
+    /// not have been there when one was left, and would wait for this device's word for ever.
+    pub(super) fn tell_how_all_stand(&mut self, device: &DeviceId) -> Result<(), DbError> {
+        let mut hellos = Vec::new();
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        for n in numbers {
+            hellos.push(self.hello(n)?);
+        }
+        let here: Vec<SpaceId> = hellos.iter().map(|h| h.space).collect();
+        if !mutated!(LeaveSaidOnce) {
+            let known = self.registry.view().spaces.keys();
+            hellos.extend(
+                known
+                    .filter(|id| !here.contains(id))
+                    .map(|id| not_here(*id)),
+            );
+        }
+        for hello in hellos {
+            self.effects.push(Effect::Send {
+                device: *device,
+                message: Message::Space(hello),
+            });
+        }
+        Ok(())
     }
 
     /// A peer said how a space stands there; it acknowledges what it has by the same.
@@ -95,7 +112,7 @@ impl Engine {
             *state = PeerSpace::default();
         }
         state.joined = hello.joined;
-        state.vector.merge(&hello.vector);
+        state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
         state.items = hello.items;
@@ -119,18 +136,19 @@ impl Engine {
         };
         self.db.write(|tx| {
             spaces::put_member(tx, n, &member)?;
-            if !hello.joined {
-                logs::forget_acks(tx, n, device)?;
-            }
             logs::put_acks(tx, n, device, &hello.vector)
         })?;
         if hello.joined {
             if let Some(space) = self.spaces.get_mut(&n) {
                 space.absent.retain(|(d, _), _| d != device);
                 space.again = true;
+                if space.state_from().is_none() {
+                    space.seek_at = Some(now.mono);
+                }
             }
-            self.ask_for_state(n, device)?;
             self.prune(n)?;
+        } else if let Some(space) = self.spaces.get_mut(&n) {
+            space.gives_no_more(now, device);
         }
         if joins {
             // It may be new to this space and know nothing of what is held here.
@@ -208,9 +226,9 @@ impl Engine {
         }
         let mut cuts = Vec::new();
         for log in logs::all(conn, n)? {
+            // Its writer too: it may have joined anew, and lack what it once wrote.
             let have = acks
                 .iter()
-                .filter(|(d, _)| *d != log.device)
                 .map(|(_, v)| v.get(&log.tag))
                 .min()
                 .unwrap_or(log.seq);
@@ -229,5 +247,19 @@ impl Engine {
             }
             Ok(())
         })
+    }
+}
+
+/// What is said of a space that this device does not take part in.
+fn not_here(space: SpaceId) -> SpaceHello {
+    SpaceHello {
+        space,
+        joined: false,
+        mode: 0,
+        vector: Vector::default(),
+        lowest: Vector::default(),
+        missing_items: 0,
+        missing_bytes: 0,
+        items: 0,
     }
 }

@@ -1,4 +1,4 @@
-//! What others' devices tell: their messages, and of those the batches and pages of state.
+//! What others' devices tell: their messages, and of those the batches; pages of state are in `lacking`.
 //!
 //! Whoever it came through, a batch counts only by its own seal, signature and place in its
 //! writer's chain. One bad change is set aside and the rest of the batch goes on; a batch that is
@@ -6,14 +6,13 @@
 
 use ownmesh_crdt::batch::{self, BatchError};
 use ownmesh_crdt::message::Message;
-use ownmesh_crdt::page::{PageBody, open_page};
 use ownmesh_crdt::vector::{LogChain, Next};
-use ownmesh_crypto::{BatchHash, DeviceId, ItemId, KeyId, SpaceId};
+use ownmesh_crypto::{BatchHash, DeviceId, KeyId, SpaceId};
 
 use super::docs::{Docs, Writer};
 use super::{Effect, Engine, Now};
 use crate::db::spaces;
-use crate::db::{DbError, dirty, logs};
+use crate::db::{DbError, logs};
 
 /// After a [`Message::Space`]: everything it lacks is to be sent once more.
 pub(super) const AGAIN: &str = "again";
@@ -53,13 +52,13 @@ impl Engine {
             Message::Statements(statements) => self.hear_statements(now, device, &statements),
             Message::Space(hello) => self.hear_space(now, device, hello),
             Message::Batches { space, batches } => self.take_batches(now, device, &space, &batches),
-            Message::WantState { space, after } => {
+            Message::WantState { space, begin } => {
                 if let Some(state) = self
                     .peers
                     .get_mut(device)
                     .and_then(|p| p.spaces.get_mut(&space))
                 {
-                    state.asked = Some(after);
+                    state.asked = Some(begin);
                 }
                 Ok(())
             }
@@ -109,7 +108,7 @@ impl Engine {
         Ok(())
     }
 
-    fn number(&self, id: &SpaceId) -> Option<i64> {
+    pub(super) fn number(&self, id: &SpaceId) -> Option<i64> {
         self.spaces
             .values()
             .find(|s| s.row.id == *id)
@@ -238,128 +237,6 @@ impl Engine {
                 format!("a batch from {name} was refused: {message}"),
                 now,
             );
-        }
-        Ok(())
-    }
-
-    /// Asks a peer for its whole state if it no longer holds the batches this device lacks.
-    pub(super) fn ask_for_state(&mut self, n: i64, device: &DeviceId) -> Result<(), DbError> {
-        let id = self.spaces[&n].row.id;
-        if self.spaces[&n]
-            .row
-            .state_from
-            .is_some_and(|d| d != *device && self.peers.contains_key(&d))
-        {
-            return Ok(());
-        }
-        let Some(theirs) = self.peers.get(device).and_then(|p| p.spaces.get(&id)) else {
-            return Ok(());
-        };
-        let have = logs::vector(self.db.read(), n)?;
-        let pruned = theirs.vector.iter().any(|(tag, seq)| {
-            let have = have.get(tag);
-            have < seq && theirs.lowest.get(tag) > have + 1
-        });
-        let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
-        };
-        if !pruned {
-            return Ok(());
-        }
-        if space.row.state_from == Some(*device) {
-            return Ok(());
-        }
-        space.row.state_from = Some(*device);
-        space.row.state_after = None;
-        let (row, after) = (space.row.clone(), space.row.state_after);
-        self.db.write(|tx| spaces::update(tx, &row))?;
-        self.effects.push(Effect::Send {
-            device: *device,
-            message: Message::WantState { space: id, after },
-        });
-        Ok(())
-    }
-
-    /// Takes a page of state in; the vector is adopted with the last.
-    pub(super) fn take_page(
-        &mut self,
-        now: Now,
-        from: &DeviceId,
-        id: &SpaceId,
-        bytes: &[u8],
-    ) -> Result<(), DbError> {
-        let Some(n) = self.number(id) else {
-            return Ok(());
-        };
-        let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
-        };
-        if space.row.state_from != Some(*from) {
-            return Ok(());
-        }
-        let (registry, keys, tally) = (&self.registry, &self.keys, &mut self.tally);
-        let key = |k: &KeyId| keys.get(id)?.get(k).cloned();
-        let signer = |d: &DeviceId| registry.view().devices.get(d).map(|e| e.public.sign);
-        let page: PageBody = match open_page(bytes, &key, &signer, id) {
-            Ok(page) if page.device == *from && page.after == space.row.state_after => page,
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                let name = self.device_name(from);
-                self.trouble(
-                    "state",
-                    format!("state from {name} was refused: {error}"),
-                    now,
-                );
-                return Ok(());
-            }
-        };
-        let mut row = space.row.clone();
-        let row = self.db.write(|tx| {
-            let mut totals = row.totals;
-            let mut docs = Docs::new(tx, n, &mut totals, tally);
-            // Who wrote with which incarnation names conflict copies: known before any document.
-            for mark in &page.logs {
-                if logs::by_tag(tx, n, &mark.tag)?.is_none_or(|l| l.seq < mark.seq) {
-                    let log = logs::advance(
-                        tx,
-                        n,
-                        &mark.tag,
-                        (&mark.device, &mark.incarnation),
-                        mark.seq,
-                        &mark.hash,
-                        1,
-                    )?;
-                    logs::prune(tx, log, mark.seq)?;
-                    logs::set_low(tx, log, mark.seq + 1)?;
-                }
-            }
-            for (item, changes) in &page.docs {
-                for change in changes {
-                    docs.take(item, change)?;
-                }
-            }
-            row.totals = totals;
-            row.state_after = Some(page.upto);
-            if page.last {
-                // Copies may be named after writers that only this page told of.
-                for (id, spot) in crate::db::items::conflicts(tx, n)? {
-                    dirty::mark(tx, n, &id, spot.size)?;
-                }
-                row.state_from = None;
-                row.state_after = None;
-            }
-            spaces::update(tx, &row)?;
-            Ok::<_, DbError>(row)
-        })?;
-        space.row = row;
-        space.again = true;
-        space.ack_due |= page.last;
-        if !page.last {
-            let after: Option<ItemId> = Some(page.upto);
-            self.effects.push(Effect::Send {
-                device: *from,
-                message: Message::WantState { space: *id, after },
-            });
         }
         Ok(())
     }

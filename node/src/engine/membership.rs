@@ -22,14 +22,12 @@ pub(super) const JOINING: &str = "joining: both sides are being compared";
 impl Engine {
     /// Takes every space of the database into service.
     pub(super) fn open_spaces(&mut self, now: Now) -> Result<(), DbError> {
-        for mut row in spaces::all(self.db.read())? {
+        for row in spaces::all(self.db.read())? {
             if row.stopped.as_deref() == Some(JOINING) {
                 // Nobody consented to merging yet, and whoever was asked is gone.
                 self.db.write_durable(|tx| spaces::forget(tx, row.n))?;
                 continue;
             }
-            // A transfer of state is asked for anew.
-            (row.state_from, row.state_after) = (None, None);
             let name = self.space_name(&row.id);
             let secret = self.mesh.space_secret(&row.id);
             self.effects.push(Effect::Open {
@@ -86,8 +84,8 @@ impl Engine {
     }
 
     /// Adds a folder whose disk is prepared (marker written, filesystem known) as a space of this
-    /// name: a new one, or one the mesh has. The caller has checked paths. With `hold` only the tree
-    /// is fetched; the folder is left alone until [`Engine::release`].
+    /// name: a new one, or one the mesh has. The caller has checked paths. A folder that holds files
+    /// (`filled`) and joins is left alone until [`Engine::release`]: only the tree is fetched.
     ///
     /// # Errors
     /// The space is here already, or the database failed.
@@ -98,7 +96,7 @@ impl Engine {
         path: &str,
         mode: u8,
         fs: u64,
-        hold: bool,
+        filled: bool,
     ) -> Result<AddReply, CommandError> {
         let id = self.mesh.space_id(name);
         if self.spaces.values().any(|s| s.row.id == id) {
@@ -112,9 +110,11 @@ impl Engine {
         if !joined {
             self.found_space(now, name).map_err(CommandError::failed)?;
         }
+        // Decided here, where it is added: a moment ago the mesh may not have had it.
+        let stopped = (joined && filled).then_some(JOINING);
         let n = self
             .db
-            .write_durable(|tx| spaces::add(tx, &id, path, mode, fs, hold.then_some(JOINING)))
+            .write_durable(|tx| spaces::add(tx, &id, path, mode, fs, stopped))
             .map_err(failed)?;
         let row = spaces::all(self.db.read())
             .map_err(failed)?
@@ -173,9 +173,8 @@ impl Engine {
         !self.peers.is_empty()
     }
 
-    /// Whether a space of this name may be added, and whether that joins one of the mesh. A name
-    /// that was typed and that nobody has makes a new space.
-    pub(crate) fn may_add(&self, name: &str) -> Result<(bool, SpaceId), CommandError> {
+    /// Whether a space of this name may be added.
+    pub(crate) fn may_add(&self, name: &str) -> Result<SpaceId, CommandError> {
         let bad = name.is_empty()
             || name.len() > 64
             || name.contains(['/', ':'])
@@ -193,7 +192,7 @@ impl Engine {
             ))
             .about(name));
         }
-        Ok((self.registry.view().spaces.contains_key(&id), id))
+        Ok(id)
     }
 
     /// Whether the tree of a held space is as complete as the connected devices can make it.
@@ -219,7 +218,7 @@ impl Engine {
                 }
             }
         }
-        told && space.row.state_from.is_none()
+        told && space.state_from().is_none()
     }
 
     /// The mesh's tree of a space: paths and contents, and the keys to compare by.

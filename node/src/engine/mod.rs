@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `registry` | who belongs to the mesh, which keys are held |
 //! | `peers`, `seal`, `inbound` | who is connected; own batches sealed and sent, those of others taken in |
-//! | `hello`, `state` | acknowledgements, state transfer |
+//! | `hello`; `state`, `lacking` | acknowledgements; state transfer, given and taken |
 //! | `docs`, `tree` | documents, the tree derived from them |
 //! | `author`, `appeared` | what the user did to the disk; what appeared there, and which item it is |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
@@ -33,7 +33,9 @@ mod fetch;
 mod group;
 mod hello;
 mod inbound;
+mod lacking;
 mod membership;
+mod notice;
 mod pace;
 mod pairing;
 mod pass;
@@ -64,6 +66,7 @@ use rand::CryptoRng;
 pub use self::docs::Tally;
 pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
+pub use self::notice::Notice;
 pub use self::space::Space;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
@@ -162,6 +165,13 @@ pub enum Event {
         /// Where; empty: anywhere.
         dirs: Vec<RelPath>,
     },
+    /// The folder is watched now, or not all of it.
+    Watched {
+        /// Space row.
+        space: i64,
+        /// Why not all of it, in words.
+        lacking: Option<String>,
+    },
     /// A peer asked for content whose file is no longer what was recorded.
     Superseded {
         /// Space row.
@@ -187,6 +197,13 @@ pub enum Effect {
     Peers,
     /// Take a folder into service: open the disk, watch it.
     Open {
+        /// Space row.
+        space: i64,
+        /// Its folder.
+        path: String,
+    },
+    /// Watch a folder anew, not all of which is watched; [`Event::Watched`] says whether it is now.
+    Watch {
         /// Space row.
         space: i64,
         /// Its folder.
@@ -272,53 +289,6 @@ pub enum Effect {
     },
     /// Send on, or close, a pairing stream.
     Pair(SponsorEffect),
-}
-
-/// Something people or scripts may want to hear of.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Notice {
-    /// A device connected.
-    Connected {
-        /// Its name.
-        device: String,
-    },
-    /// A device went away.
-    Disconnected {
-        /// Its name.
-        device: String,
-    },
-    /// A space changed its state.
-    Space {
-        /// Its name.
-        space: String,
-        /// Its state.
-        state: String,
-    },
-    /// Files changed here by others.
-    Updated {
-        /// The space's name.
-        space: String,
-        /// How many items.
-        items: u64,
-    },
-    /// A conflict appeared.
-    Conflict {
-        /// The space's name.
-        space: String,
-    },
-    /// Something needs attention.
-    Trouble {
-        /// What.
-        kind: String,
-        /// In words.
-        message: String,
-    },
-    /// A device joined the mesh.
-    Paired {
-        /// Its name.
-        device: String,
-    },
 }
 
 /// What an engine starts from, besides its database.
@@ -474,6 +444,7 @@ impl Engine {
                 results,
             } => self.fetched(now, space, job, results)?,
             Event::Disturbed { space, dirs } => self.disturbed(space, dirs),
+            Event::Watched { space, lacking } => self.watched(now, space, lacking),
             Event::Superseded { space, path } => {
                 self.disturbed(space, vec![path.parent().unwrap_or(RelPath::ROOT)]);
             }
@@ -491,7 +462,8 @@ impl Engine {
             self.work(now, n)?;
         }
         self.close_gaps(now)?;
-        self.serve_asked()?;
+        self.seek_state(now)?;
+        self.serve_asked(now)?;
         self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
@@ -516,6 +488,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<u64> {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
         let waits = self.waits.iter().map(|w| w.until);
+        let seeks = self.spaces.values().filter_map(|s| s.seek_at);
         let window = self.pairing.as_ref().map(|w| w.until);
         let gaps = self
             .peers
@@ -525,6 +498,7 @@ impl Engine {
         spaces
             .chain(waits)
             .chain(gaps)
+            .chain(seeks)
             .chain(self.ack_at)
             .chain(window)
             .min()

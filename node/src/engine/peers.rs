@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ownmesh_crdt::message::Message;
-use ownmesh_crdt::page::LogMark;
+use ownmesh_crdt::page::Point;
 use ownmesh_crdt::vector::Vector;
-use ownmesh_crypto::{DeviceId, ItemId, SpaceId, WriterTag};
+use ownmesh_crypto::{DeviceId, SpaceId, WriterTag};
 
 use super::{Effect, Engine, Notice, Now};
 use crate::db::{DbError, logs, marks};
@@ -41,10 +41,8 @@ pub(super) struct PeerSpace {
     progress_at: u64,
     /// When to ask again for what came out of order.
     pub(super) gap_at: Option<u64>,
-    /// It wants state after this item.
-    pub(super) asked: Option<Option<ItemId>>,
-    /// Where its state transfer from here goes on; `None` when there is none.
-    pub(super) serving: Option<Vec<LogMark>>,
+    /// It wants state from here on.
+    pub(super) asked: Option<Point>,
 }
 
 impl PeerSpace {
@@ -136,9 +134,7 @@ impl Engine {
         // What was being fetched from it comes back as failed on its own.
         for space in self.spaces.values_mut() {
             space.again = true;
-            if space.row.state_from == Some(*device) {
-                space.row.state_from = None;
-            }
+            space.gives_no_more(now, device);
         }
         let heard = now.wall;
         tracing::debug!(%device, heard, "peer down");
@@ -152,15 +148,7 @@ impl Engine {
         if !std::mem::replace(&mut peer.ready, true) {
             self.grant_keys(now)?;
         }
-        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
-        for n in numbers {
-            let hello = self.hello(n)?;
-            self.effects.push(Effect::Send {
-                device: *device,
-                message: Message::Space(hello),
-            });
-        }
-        Ok(())
+        self.tell_how_all_stand(device)
     }
 
     pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 use tokio::sync::oneshot;
 
@@ -12,8 +13,8 @@ use super::author::Author;
 use super::brake::answered;
 use super::docs::Docs;
 use super::membership::JOINING;
-use super::space::{Busy, RETRY};
-use super::{Effect, Engine, Job, Now};
+use super::space::{Busy, Problem, RETRY, SCAN};
+use super::{Effect, Engine, Job, Now, Space};
 use crate::command::CommandError;
 use crate::db::{DbError, spaces};
 use crate::disk::RelPath;
@@ -24,6 +25,9 @@ pub(super) type ScanWaiter = oneshot::Sender<Result<(), CommandError>>;
 
 /// A full scan finds what the watcher missed.
 pub(super) const FULL_EVERY: u64 = 3_600_000;
+/// The same while not all of the folder is watched, counted from the end of the last one: about the
+/// time in which a person goes to another device to look, and never a scan on the heels of another.
+const UNWATCHED_EVERY: u64 = 60_000;
 
 /// A file that changed while it was read is read again after so long, ms.
 const CHANGING: u64 = 500;
@@ -33,6 +37,41 @@ impl Engine {
     pub(super) fn disturbed(&mut self, n: i64, dirs: Vec<RelPath>) {
         if let Some(space) = self.spaces.get_mut(&n) {
             space.want_scan((!dirs.is_empty()).then_some(dirs));
+        }
+    }
+
+    /// The folder is watched, or why not all of it is: then scans come often, and people are told.
+    pub(crate) fn watched(&mut self, now: Now, n: i64, lacking: Option<String>) {
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return;
+        };
+        let before = space.unwatched.take();
+        let Some(why) = lacking else {
+            if before.is_some() {
+                // What changed before the watcher stood.
+                space.want_scan(None);
+            }
+            return;
+        };
+        tracing::warn!(space = space.name, why, "not all of the folder is watched");
+        space.unwatched = Some(Problem {
+            kind: "watch",
+            reason: format!("changes are noticed within a minute or so, not at once: {why}"),
+            since: before.map_or(now.wall, |p| p.since),
+        });
+        space.full_at = space.full_at.min(now.mono + UNWATCHED_EVERY);
+    }
+
+    /// When the next full scan is due; before it, the folder is watched anew if not all of it is.
+    pub(super) fn full_scan_due(&mut self, now: Now, n: i64) {
+        let Some(space) = self.spaces.get_mut(&n).filter(|s| now.mono >= s.full_at) else {
+            return;
+        };
+        space.want_scan(None);
+        space.full_at = space.next_full(now);
+        if space.unwatched.is_some() {
+            let path = space.row.path.clone();
+            self.effects.push(Effect::Watch { space: n, path });
         }
     }
 
@@ -77,8 +116,7 @@ impl Engine {
         let Some(scope) = space.scan.take() else {
             return;
         };
-        let all = scope == Scope::All;
-        let waiters = if all {
+        let waiters = if scope == Scope::All {
             std::mem::take(&mut space.scan_waiters)
         } else {
             Vec::new()
@@ -90,7 +128,7 @@ impl Engine {
         space.busy = Some(Busy::Scan {
             job,
             news: BTreeMap::new(),
-            all,
+            scope: scope.clone(),
             waiters,
         });
         // Only what the watcher saw waits: a look at everything leaves nothing out.
@@ -220,13 +258,13 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
-        let (all, waiters) = match space.busy.take() {
+        let (scope, waiters) = match space.busy.take() {
             Some(Busy::Scan {
                 job: running,
-                all,
+                scope,
                 waiters,
                 ..
-            }) if running == job => (all, waiters),
+            }) if running == job => (scope, waiters),
             other => {
                 space.busy = other;
                 return Ok(());
@@ -236,10 +274,10 @@ impl Engine {
         let mut answer = Ok(());
         match result {
             Ok(report) => {
-                if all {
-                    space.problems.clear();
+                space.looked_at(&scope);
+                if scope == Scope::All {
                     space.scanned = true;
-                    space.full_at = now.mono + FULL_EVERY;
+                    space.full_at = space.next_full(now);
                     space.later = Default::default();
                     self.effects.push(Effect::Sweep { space: n });
                     if std::mem::take(&mut space.row.merging) {
@@ -279,8 +317,17 @@ impl Engine {
                         space.retry_at = Some(now.mono + 10 * RETRY);
                         self.set_stopped(n, Some(format!("folder: {reason}")))?;
                     }
-                    ScanError::Stopped => {}
-                    ScanError::Base(_) => tracing::error!(%reason, "base could not be read"),
+                    // Nothing is wrong with the folder, and nobody else looks where this one did.
+                    ScanError::Stopped | ScanError::Base(_) => {
+                        tracing::error!(%reason, "a scan came to no end");
+                        space.problem("", SCAN, reason, now.wall);
+                        let at = now.mono + RETRY;
+                        match scope {
+                            _ if mutated!(ScanOnce) => {}
+                            Scope::All => space.full_at = at,
+                            Scope::Dirs(dirs) => space.look_later(dirs, at),
+                        }
+                    }
                 }
             }
         }
@@ -288,6 +335,17 @@ impl Engine {
             drop(waiter.send(answer.clone()));
         }
         Ok(())
+    }
+}
+
+impl Space {
+    fn next_full(&self, now: Now) -> u64 {
+        let every = if self.unwatched.is_some() && !mutated!(UnwatchedForgotten) {
+            UNWATCHED_EVERY
+        } else {
+            FULL_EVERY
+        };
+        now.mono + every
     }
 }
 

@@ -12,7 +12,7 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{BatchHash, Incarnation, WriterTag};
 
 use super::hello::ACK_EVERY;
-use super::space::RETRY;
+use super::space::{DISK, RETRY};
 use super::{Effect, Engine, Job, Now};
 use crate::db::{Connection, DbError, logs};
 
@@ -123,12 +123,7 @@ impl Engine {
         if space.sync_job == Some(job) {
             space.sync_job = None;
             if let Some(error) = error {
-                space.problem(
-                    "",
-                    "disk",
-                    format!("could not be flushed: {error}"),
-                    now.wall,
-                );
+                space.problem("", DISK, format!("could not be flushed: {error}"), now.wall);
                 space.unsynced = Some(Vec::new());
                 space.retry_at = Some(now.mono + RETRY);
             }

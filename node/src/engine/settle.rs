@@ -13,7 +13,7 @@ use ownmesh_crypto::ItemId;
 use super::author::forget_content;
 use super::group::{Intent, Then, step_path};
 use super::plan::Wanted;
-use super::space::{Busy, RETRY};
+use super::space::{Busy, DISK, RETRY};
 use super::{Engine, Job, Notice, Now};
 use crate::db::base::{self, Base};
 use crate::db::{Connection, DbError, chunks, dirty, items, placing};
@@ -142,7 +142,7 @@ impl Engine {
             space.deletions.push_back((now.mono, removed));
         }
         for (path, reason) in problems {
-            space.problem(&path, "disk", reason, now.wall);
+            space.problem(&path, DISK, reason, now.wall);
         }
         if displaced {
             space.want_scan(None);

@@ -6,6 +6,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::fetch::{Fetch, Ready};
 use super::group::Intent;
+use super::lacking::Transfer;
 use super::pace::Pace;
 use super::scan::{FULL_EVERY, ScanWaiter};
 use super::{Engine, Job, Notice, Now};
@@ -21,7 +22,7 @@ pub(super) enum Busy {
     Scan {
         job: Job,
         news: BTreeMap<u32, ItemId>,
-        all: bool,
+        scope: Scope,
         waiters: Vec<ScanWaiter>,
     },
     /// Staged files are being flushed before they are swapped in.
@@ -53,6 +54,8 @@ pub struct Space {
     pub(super) scanned: bool,
     /// When the next full scan is due.
     pub(super) full_at: u64,
+    /// Why not all of the folder is watched, if it is not.
+    pub(super) unwatched: Option<Problem>,
     /// When paths that were changing, taken or refused are looked at again.
     pub(super) retry_at: Option<u64>,
     /// Directories looked at once more when a file in them was given time, and when.
@@ -85,6 +88,10 @@ pub struct Space {
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
+    /// State on its way here, or what came of it before there was nobody left to ask.
+    pub(super) state: Option<Transfer>,
+    /// When to look who could give state.
+    pub(super) seek_at: Option<u64>,
     /// Vector changed since it was last told.
     pub(super) ack_due: bool,
     /// The most that anybody was told is missing here, since everybody was told.
@@ -101,6 +108,10 @@ pub struct Space {
     pub(super) held: Option<(u64, u64)>,
 }
 
+/// Kind of a scan's own failure.
+pub(super) const SCAN: &str = "scan";
+/// Kind of what the disk refused to do.
+pub(super) const DISK: &str = "disk";
 /// Paths that could not be taken in or written are tried again after this time, ms.
 pub(super) const RETRY: u64 = 2_000;
 
@@ -115,6 +126,7 @@ impl Space {
             scan_waiters: Vec::new(),
             scanned: false,
             full_at: now.mono + FULL_EVERY,
+            unwatched: None,
             retry_at: None,
             later: Default::default(),
             pace: Pace::default(),
@@ -133,6 +145,8 @@ impl Space {
             unwanted: Vec::new(),
             absent: BTreeMap::new(),
             problems: BTreeMap::new(),
+            state: None,
+            seek_at: None,
             ack_due: false,
             told_missing: 0,
             deletions: VecDeque::new(),
@@ -180,6 +194,20 @@ impl Space {
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
         self.row.stopped.as_deref()
+    }
+
+    /// Who gives it the state it lacks, if it lacks any.
+    #[must_use]
+    pub fn state_from(&self) -> Option<DeviceId> {
+        self.state.as_ref().and_then(|t| t.from)
+    }
+
+    /// A device went away, or left the space: another one is asked for what it gave.
+    pub(super) fn gives_no_more(&mut self, now: Now, device: &DeviceId) {
+        if let Some(state) = self.state.as_mut().filter(|t| t.from == Some(*device)) {
+            state.from = None;
+            self.seek_at = Some(now.mono);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {
@@ -251,6 +279,25 @@ impl Space {
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }
+        }
+    }
+
+    /// A part was scanned: what a scan had found wrong with it is over, or comes again with its report.
+    pub(super) fn looked_at(&mut self, scope: &Scope) {
+        match scope {
+            Scope::All => self.problems.clear(),
+            Scope::Dirs(dirs) => self.problems.retain(|path, p| {
+                let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+                let looked_at = !path.is_empty() && dirs.iter().any(|d| d.as_str() == dir);
+                p.kind != SCAN && (p.kind == DISK || !looked_at)
+            }),
+        }
+    }
+
+    /// What is wrong with the disk as a whole is tried again, and comes again if it still is.
+    pub(super) fn forget_disk_problem(&mut self) {
+        if self.problems.get("").is_some_and(|p| p.kind == DISK) {
+            self.problems.remove("");
         }
     }
 

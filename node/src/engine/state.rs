@@ -1,110 +1,84 @@
 //! State transfer, the giving side: everything of a space, page by page, for a device that lacks
 //! what logs no longer hold.
 //!
-//! The taking side is in `inbound`. What is told here is in some log and flushed at its source, and
-//! the marks on the last page promise nothing that was not told.
+//! The taking side is in `lacking`. Each page is made from what was asked and nothing remembered, so
+//! that a page asked for twice, or of another device, does no harm. What is told here is in some log
+//! and flushed at its source, and what is told after the marks of the first page is younger than they.
+//! A page is bounded: a document too large for it goes on in the next one.
 
 use ownmesh_crdt::message::Message;
-use ownmesh_crdt::page::{LogMark, PageBody, seal_page};
-use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
+use ownmesh_crdt::page::{LogMark, PageBody, Point, seal_page};
+use ownmesh_crypto::{DeviceId, ItemId};
 
-use super::{Effect, Engine};
-use crate::db::{DbError, items, logs};
+use super::{Effect, Engine, Now};
+use crate::db::{Connection, DbError, items, logs};
 
-/// Bytes of documents in one page of a state transfer, before compression.
+/// Bytes of one page of a state transfer, before compression; a single change may be larger.
 const PAGE: usize = 512 << 10;
+/// Bytes a mark, a change and a document take beside what is in them, rounded up.
+const MARK: usize = 96;
+const CHANGE: usize = 8;
+const DOC: usize = 32;
+/// Documents looked at for one page.
+const DOCS: usize = 2_000;
 
 impl Engine {
-    /// A peer wants everything: one page, and the next when it asks for it. Documents may change
-    /// between pages; the vector on the last page is the one of the moment the first was made, so
-    /// nothing that came later is taken for known.
+    /// A peer wants state: one page, and the next when it asks for it.
     fn serve_state(
         &mut self,
+        now: Now,
         device: &DeviceId,
-        id: &SpaceId,
-        after: Option<ItemId>,
+        n: i64,
+        begin: Point,
     ) -> Result<(), DbError> {
-        let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else {
+        let Some(id) = self.spaces.get(&n).map(|s| s.row.id) else {
             return Ok(());
         };
-        let n = space.row.n;
-        let Some(key) = self.current_key(id) else {
+        let Some(key) = self.current_key(&id) else {
             return Ok(());
         };
-        let conn = self.db.read();
-        let Some(state) = self
-            .peers
-            .get_mut(device)
-            .and_then(|p| p.spaces.get_mut(id))
-        else {
-            return Ok(());
-        };
-        if after.is_none() || state.serving.is_none() {
-            let marks = logs::all(conn, n)?.into_iter().map(|log| LogMark {
-                tag: log.tag,
-                device: log.device,
-                incarnation: log.incarnation,
-                seq: log.seq,
-                hash: log.chain,
-            });
-            state.serving = Some(marks.collect());
-        }
-        let (mut docs, mut bytes, mut last) = (Vec::new(), 0, true);
-        for row in items::page(conn, n, after.as_ref(), 2_000)? {
-            if bytes > PAGE {
-                last = false;
-                break;
-            }
-            let Some(item) = row.id else { continue };
-            bytes += row.doc.body.len() + 32;
-            let changes = row
-                .doc
-                .changes()
-                .map_err(|_| DbError::Damaged("document"))?;
-            docs.push((item, changes));
-        }
-        last &= docs.len() < 2_000;
-        add_pending(&mut docs, logs::pending(conn, n)?, after, last);
-        let body = PageBody {
-            space: *id,
+        let mut body = PageBody {
+            space: id,
             device: self.device,
-            after,
-            upto: docs.last().map_or(ItemId::from_bytes([0xff; 16]), |d| d.0),
-            docs,
-            last,
-            logs: if last {
-                state.serving.take().unwrap_or_default()
-            } else {
-                Vec::new()
-            },
+            begin,
+            upto: begin.after.unwrap_or(ItemId::ROOT),
+            docs: Vec::new(),
+            last: false,
+            logs: Vec::new(),
         };
+        fill(self.db.read(), n, &mut body)?;
         match seal_page(&body, &key, &self.identity.keys, &mut *self.rng) {
             Ok(bytes) => self.effects.push(Effect::Send {
                 device: *device,
-                message: Message::Page { space: *id, bytes },
+                message: Message::Page { space: id, bytes },
             }),
-            Err(error) => tracing::error!(%error, "a page of state could not be sealed"),
+            Err(error) => {
+                let name = self.device_name(device);
+                self.trouble("state", format!("state for {name}: {error}"), now);
+            }
         }
         Ok(())
     }
 
     /// Answers those who want state, once nothing of this device's own is unsealed: state must not
     /// tell what is in no log and perhaps not even flushed yet (DESIGN order 1).
-    pub(super) fn serve_asked(&mut self) -> Result<(), DbError> {
+    pub(super) fn serve_asked(&mut self, now: Now) -> Result<(), DbError> {
         let mut ready = Vec::new();
         for (device, peer) in &self.peers {
             for (id, state) in &peer.spaces {
-                let Some(after) = state.asked else { continue };
+                let Some(begin) = state.asked else { continue };
                 let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else {
                     continue;
                 };
+                let n = space.row.n;
                 let busy = space.unsynced.is_some() || space.sync_job.is_some();
-                if !busy && !logs::outbox_any(self.db.read(), space.row.n)? {
-                    ready.push((*device, *id, after));
+                if !busy && self.current_key(id).is_some() && !logs::outbox_any(self.db.read(), n)?
+                {
+                    ready.push((*device, *id, n, begin));
                 }
             }
         }
-        for (device, id, after) in ready {
+        for (device, id, n, begin) in ready {
             if let Some(state) = self
                 .peers
                 .get_mut(&device)
@@ -112,30 +86,74 @@ impl Engine {
             {
                 state.asked = None;
             }
-            self.serve_state(&device, &id, after)?;
+            self.serve_state(now, &device, n, begin)?;
         }
         Ok(())
     }
 }
 
-/// Adds changes that wait for what they depend on: the marks of a transfer count their batches as
-/// told, so whoever adopts those must have them too.
-fn add_pending(
-    docs: &mut Vec<(ItemId, Vec<Vec<u8>>)>,
-    pending: Vec<(ItemId, Vec<u8>)>,
-    after: Option<ItemId>,
-    last: bool,
-) {
-    let upto = docs.last().map(|d| d.0);
-    for (item, change) in pending {
-        let before = after.is_some_and(|after| item <= after);
-        let beyond = !last && upto.is_none_or(|upto| item > upto);
-        if before || beyond {
-            continue;
+/// Puts into a page what follows its beginning, as much as it holds.
+fn fill(conn: &Connection, n: i64, page: &mut PageBody) -> Result<(), DbError> {
+    let first = page.begin == Point::default();
+    let mut room = PAGE;
+    if first {
+        page.logs = logs::all(conn, n)?
+            .into_iter()
+            .map(|log| LogMark {
+                tag: log.tag,
+                device: log.device,
+                incarnation: log.incarnation,
+                seq: log.seq,
+                hash: log.chain,
+            })
+            .collect();
+        room = room.saturating_sub(page.logs.len() * MARK);
+    }
+    // A document that came in between may stand where the one that goes on was: what is left out of
+    // it then is younger than the marks and comes as batches.
+    let mut told = usize::try_from(page.begin.part).unwrap_or(usize::MAX);
+    let ids = items::after(conn, n, page.begin.after.as_ref(), DOCS)?;
+    let all = ids.len() < DOCS;
+    for item in ids {
+        let row = items::get(conn, n, &item)?.unwrap_or_default();
+        let changes = row
+            .doc
+            .changes()
+            .map_err(|_| DbError::Damaged("document"))?;
+        let rest = changes.get(std::mem::take(&mut told)..).unwrap_or_default();
+        // One change alone always fits, but not beside all marks.
+        let empty = page.docs.is_empty() && !first;
+        let mut count = 0;
+        room = room.saturating_sub(DOC);
+        for change in rest {
+            let size = change.len() + CHANGE;
+            if size > room && !(empty && count == 0) {
+                break;
+            }
+            room = room.saturating_sub(size);
+            count += 1;
         }
-        match docs.binary_search_by_key(&item, |d| d.0) {
-            Ok(at) => docs[at].1.push(change),
-            Err(at) => docs.insert(at, (item, vec![change])),
+        let mut taken: Vec<Vec<u8>> = rest[..count].iter().map(|c| c.to_vec()).collect();
+        // Changes that wait for what they depend on: the marks count their batches as told. All at
+        // once behind the last, for they have no order that lasts.
+        let waiting = logs::pending(conn, n, &item)?;
+        let size: usize = waiting.iter().map(|c| c.len() + CHANGE).sum();
+        let whole = count == rest.len() && (size <= room || empty && count == 0);
+        if whole {
+            room = room.saturating_sub(size);
+            taken.extend(waiting);
+            page.upto = item;
+        }
+        if !taken.is_empty() {
+            page.docs.push((item, taken));
+        }
+        if !whole {
+            return Ok(());
         }
     }
+    if all {
+        page.last = true;
+        page.upto = ItemId::from_bytes([0xff; 16]);
+    }
+    Ok(())
 }

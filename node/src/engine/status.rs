@@ -105,7 +105,7 @@ impl Engine {
         }
         if space.scan.is_some() || !space.scanned {
             SpaceState::Scanning
-        } else if missing > 0 || !space.fetching.is_empty() || space.row.state_from.is_some() {
+        } else if missing > 0 || !space.fetching.is_empty() || space.state_from().is_some() {
             SpaceState::Syncing
         } else {
             SpaceState::Idle
@@ -125,11 +125,14 @@ impl Engine {
                 .min()
                 .unwrap_or_else(|| space.row.totals.items.max(0).cast_unsigned())
         };
+        let unwatched = space.unwatched.iter().map(|p| (String::new(), p));
         let mut problems: Vec<Problem> = space
             .problems
             .iter()
+            .map(|(item, p)| (item.clone(), p))
+            .chain(unwatched)
             .map(|(item, p)| Problem {
-                item: (!item.is_empty()).then(|| item.clone()),
+                item: (!item.is_empty()).then_some(item),
                 kind: p.kind.into(),
                 reason: p.reason.clone(),
                 since: Some(Time::from_millis(p.since)),
@@ -194,7 +197,7 @@ impl Engine {
         {
             let acks = logs::acks(conn, n, &member.device)?;
             let mut lacking = queued + member.missing;
-            for log in all.iter().filter(|l| l.device != member.device) {
+            for log in &all {
                 let have = acks.get(&log.tag);
                 if have < log.seq {
                     lacking += logs::changes_after(conn, log.n, have)?.max(1);

@@ -21,6 +21,7 @@ pub(super) struct Wait {
 #[derive(Debug)]
 struct Waited {
     n: i64,
+    name: String,
     /// Set once the scan of this wait has ended and everything is sealed: what must be confirmed.
     vector: Option<Vector>,
     scan: Option<oneshot::Receiver<Result<(), CommandError>>>,
@@ -78,6 +79,7 @@ impl Engine {
             self.scan(&name, now, tx);
             out.push(Waited {
                 n,
+                name,
                 vector: None,
                 scan: Some(rx),
             });
@@ -141,7 +143,10 @@ impl Engine {
         now: Now,
     ) -> Result<Result<Vec<String>, CommandError>, DbError> {
         let Some(space) = self.spaces.get(&waited.n) else {
-            return Ok(Ok(Vec::new()));
+            let name = &waited.name;
+            return Ok(Err(CommandError::failed(format!(
+                "the space {name} was left meanwhile"
+            ))));
         };
         let name = &space.name;
         if let Some(scan) = &mut waited.scan {
@@ -193,14 +198,8 @@ impl Engine {
                 continue;
             };
             let acks = logs::acks(conn, waited.n, id)?;
-            let own: Vec<_> = logs::all(conn, waited.n)?
-                .into_iter()
-                .filter(|l| l.device == *id)
-                .map(|l| l.tag)
-                .collect();
-            let covered = vector
-                .iter()
-                .all(|(tag, seq)| own.contains(tag) || acks.get(tag) >= seq);
+            // Its own logs too: it may have joined anew, and lack what it once wrote.
+            let covered = acks.covers(&vector);
             if covered && member.missing == 0 {
                 confirmed += 1;
             } else if covered {

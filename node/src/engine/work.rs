@@ -27,15 +27,12 @@ pub(super) const TURN: usize = 2_000;
 impl Engine {
     /// Gives the disk of a space something to do, if there is anything.
     pub(super) fn work(&mut self, now: Now, n: i64) -> Result<(), DbError> {
+        self.full_scan_due(now, n);
         {
             let Some(space) = self.spaces.get_mut(&n) else {
                 return Ok(());
             };
             space.more = false;
-            if now.mono >= space.full_at {
-                space.want_scan(None);
-                space.full_at = now.mono + super::scan::FULL_EVERY;
-            }
             if space.later.1.is_some_and(|at| now.mono >= at) {
                 let (dirs, _) = std::mem::take(&mut space.later);
                 space.want_scan(Some(dirs.into_iter().collect()));
@@ -43,6 +40,7 @@ impl Engine {
             if space.retry_at.is_some_and(|at| now.mono >= at) {
                 space.retry_at = None;
                 space.again = true;
+                space.forget_disk_problem();
                 if space.row.stopped.is_some() {
                     space.want_scan(None);
                 }

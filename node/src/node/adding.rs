@@ -60,22 +60,20 @@ pub(super) async fn add(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let wanted = name.clone();
-    let id = handle
+    let space = handle
         .call(move |engine, _| engine.may_add(&wanted))
         .await
         .map_err(stopped)??;
-    let (joins, space) = id;
     let at = path.clone();
     let (fs, empty, fresh) = blocking(move || open_folder(&at, &space)).await??;
     let text = path
         .to_str()
         .ok_or_else(|| CommandError::usage("the path is not UTF-8"))?
         .to_owned();
-    let hold = joins && !empty;
     let added = {
         let (name, text) = (name.clone(), text.clone());
         handle
-            .call(move |engine, now| engine.add_prepared(now, &name, &text, mode, fs, hold))
+            .call(move |engine, now| engine.add_prepared(now, &name, &text, mode, fs, !empty))
             .await
             .map_err(stopped)?
     };
@@ -86,7 +84,7 @@ pub(super) async fn add(
             return Err(error);
         }
     };
-    if !hold {
+    if empty || !reply.joined {
         return Ok(reply);
     }
     // The tree first; nothing touches the folder while the space is held.

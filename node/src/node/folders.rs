@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
@@ -34,7 +34,7 @@ struct Folder {
     secret: SpaceSecret,
     /// Whether it was the folder that was added when it was opened.
     right: bool,
-    _watcher: Option<Watcher>,
+    watcher: Arc<Mutex<Option<Watcher>>>,
 }
 
 /// All of them.
@@ -112,7 +112,7 @@ impl Folders {
                     id,
                     secret,
                     right: false,
-                    _watcher: None,
+                    watcher: Arc::default(),
                 },
             );
             return;
@@ -121,15 +121,8 @@ impl Folders {
             tracing::error!(path, error, "what a crash left could not be cleared up");
             return;
         }
-        let inbox = self.inbox.clone();
-        let watcher = Watcher::start(path, move |notice| {
-            let dirs = match notice {
-                Notice::Dirs(dirs) => dirs,
-                Notice::Everything(_) => Vec::new(),
-            };
-            inbox.put(Event::Disturbed { space, dirs });
-        });
-        let watcher = watcher.map_err(|error| tracing::warn!(path, %error, "the folder cannot be watched; full scans find changes")).ok();
+        let (watcher, lacking) = watch(path, space, &self.inbox);
+        engine.watched(now, space, lacking);
         self.open.insert(
             space,
             Folder {
@@ -137,9 +130,26 @@ impl Folders {
                 id,
                 secret,
                 right: true,
-                _watcher: watcher,
+                watcher: Arc::new(Mutex::new(watcher)),
             },
         );
+    }
+
+    /// Watches a folder anew: the system may allow more now.
+    pub(super) fn watch(&self, space: i64, path: String) {
+        let Some(folder) = self.open.get(&space) else {
+            return;
+        };
+        let (slot, inbox) = (folder.watcher.clone(), self.inbox.clone());
+        worker("watch", move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            // First the old one: what it watches counts against the limit.
+            drop(slot.take());
+            let (watcher, lacking) = watch(&path, space, &inbox);
+            *slot = watcher;
+            drop(slot);
+            inbox.put(Event::Watched { space, lacking });
+        });
     }
 
     pub(super) fn close(&mut self, space: i64) {
@@ -301,14 +311,15 @@ impl Folders {
         wants: Vec<Want>,
     ) {
         let inbox = self.inbox.clone();
+        let lost: Vec<WantResult> = wants
+            .iter()
+            .map(|w| WantResult {
+                id: w.id,
+                done: Err(Missed::Lost),
+            })
+            .collect();
         let Some(folder) = self.open.get(&space) else {
-            let results = wants
-                .iter()
-                .map(|w| WantResult {
-                    id: w.id,
-                    done: Err(Missed::Lost),
-                })
-                .collect();
+            let results = lost;
             inbox_later(
                 inbox,
                 Event::Fetched {
@@ -326,7 +337,7 @@ impl Folders {
             local: Arc::new(Here {
                 db: self.db.clone(),
                 space,
-                conn: std::sync::Mutex::new(None),
+                conn: Mutex::new(None),
             }),
             secret: folder.secret.clone(),
             progress: Arc::new(Quiet),
@@ -343,13 +354,20 @@ impl Folders {
                 mtime: w.mtime,
             })
             .collect();
-        runtime.spawn(async move {
+        let fetching = runtime.spawn(async move {
             let results = if from_here {
                 into.fetch(&NoRoad, device, wanted).await
             } else {
                 into.fetch(&net, device, wanted).await
             };
-            let results = results.into_iter().map(result).collect();
+            results.into_iter().map(result).collect()
+        });
+        runtime.spawn(async move {
+            // The engine waits for the end of it, even if that is a bug.
+            let results = fetching.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a fetch failed by a bug");
+                lost
+            });
             let _sent = tokio::task::spawn_blocking(move || {
                 inbox.put(Event::Fetched {
                     space,
@@ -359,6 +377,29 @@ impl Folders {
             })
             .await;
         });
+    }
+}
+
+/// Watches a folder; says what of it is not watched, if something is not.
+fn watch(path: &str, space: i64, inbox: &Inbox) -> (Option<Watcher>, Option<String>) {
+    let inbox = inbox.clone();
+    let watcher = Watcher::start(path, move |notice| {
+        let (dirs, lacking) = match notice {
+            Notice::Dirs(dirs) => (dirs, None),
+            Notice::Everything(reason) => (Vec::new(), Some(reason).filter(|r| r.lasts())),
+        };
+        if let Some(reason) = lacking {
+            let lacking = Some(reason.to_string());
+            inbox.put(Event::Watched { space, lacking });
+        }
+        inbox.put(Event::Disturbed { space, dirs });
+    });
+    match watcher {
+        Ok(watcher) => {
+            let lacking = watcher.lacking().map(|reason| reason.to_string());
+            (Some(watcher), lacking)
+        }
+        Err(error) => (None, Some(error.to_string())),
     }
 }
 
@@ -444,15 +485,12 @@ impl crate::content::road::ContentRoad for NoRoad {
 struct Here {
     db: PathBuf,
     space: i64,
-    conn: std::sync::Mutex<Option<(Connection, Instant)>>,
+    conn: Mutex<Option<(Connection, Instant)>>,
 }
 
 impl Here {
     fn with<R>(&self, f: impl FnOnce(&Connection) -> Option<R>) -> Option<R> {
-        let mut conn = self
-            .conn
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
         if conn.is_none() {
             *conn = Some((Db::reader(&self.db).ok()?, Instant::now()));
         }

@@ -1,4 +1,4 @@
-//! What is asked of a device and answered by it: `wait`, and the brake's question.
+//! What is asked of a device and answered by it: `wait`, `status`, and the brake's question.
 
 use ownmesh_node::engine::Event;
 
@@ -133,4 +133,30 @@ pub fn scan_that_failed() {
     }
     more_time(&mut world, 600_000);
     assert_eq!(files(&world, 1)["f"], "22", "ten minutes later");
+}
+
+/// The system allows no more watches: people are told, and a change is found all the same, soon.
+pub fn not_watched() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    let space = world.devices[0].space.expect("it takes part");
+    let told = |world: &World| {
+        let engine = world.devices[0].engine.as_ref().expect("it runs");
+        let spaces = engine.status(world.time()).spaces;
+        spaces[0].problems.iter().any(|p| p.kind == "watch")
+    };
+    let lacking = Some("no more watches".to_owned());
+    world.give(0, Event::Watched { space, lacking });
+    for text in ["22", "333"] {
+        more_time(&mut world, 300_000);
+        act(&mut world, 0, |d| d.user_write("f", text));
+        more_time(&mut world, 100_000);
+        assert_eq!(files(&world, 1)["f"], text, "a minute and a half later");
+        assert!(told(&world));
+    }
+    let lacking = None;
+    world.give(0, Event::Watched { space, lacking });
+    assert!(!told(&world));
+    end(world);
 }

@@ -1,5 +1,6 @@
 //! Devices that leave a space, join it again, or are given its state.
 
+use ownmesh_node::db::logs;
 use ownmesh_node::engine::Event;
 
 use super::*;
@@ -31,8 +32,7 @@ fn release(world: &mut World, d: usize) {
 
 fn state_from(world: &World, d: usize) -> Option<usize> {
     let engine = world.devices[d].engine.as_ref()?;
-    let rows = ownmesh_node::db::spaces::all(engine.db().read()).expect("spaces");
-    world.device_number(&rows.first()?.state_from?)
+    world.device_number(&engine.open_spaces_list().next()?.state_from()?)
 }
 
 /// A machine is put back with its memory: others know more of its process's log than it does itself.
@@ -108,6 +108,34 @@ fn one_file(d: &crate::mem_disk::MemDisk, n: usize) {
     d.user_write(&format!("f{n}"), format!("content {n}"));
 }
 
+/// Review 7: logs are pruned when a third device comes; it gets everything all the same.
+pub fn pruned_log() {
+    let mut world = world(&["alice", "bob", "carol"], 2);
+    for n in 0..4 {
+        act(&mut world, n % 2, |d| {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        });
+        settle(&mut world);
+    }
+    let (engine, n) = (
+        world.devices[0].engine.as_ref().expect("it runs"),
+        world.devices[0].space.expect("it takes part"),
+    );
+    let all = logs::all(engine.db().read(), n).expect("logs");
+    assert!(
+        all.iter().any(|log| log.seq > 0 && log.low > 1),
+        "nothing was pruned"
+    );
+    world.admit();
+    world.start(2);
+    connect(&mut world);
+    world.add(2);
+    settle(&mut world);
+    let world = end(world);
+    assert_eq!(files(&world, 2).len(), 4);
+    assert!(world.reference().counts.contains_key("pages of state"));
+}
+
 /// Review 7: whoever gives a newcomer its state leaves the space; another one can give it.
 pub fn giver_leaves() {
     let mut world = pruned(one_file);
@@ -152,10 +180,9 @@ pub fn giver_is_stopped() {
     );
 }
 
-/// Review 7: the history of one document is larger than a page of state.
-pub fn long_history() {
-    let world = world(&["alice", "bob", "carol"], 2);
-    let mut world = world;
+/// One document whose changes fill some pages of state, and a third device to be let in.
+fn long() -> World {
+    let mut world = world(&["alice", "bob", "carol"], 2);
     for n in 0..520_u64 {
         let mut target = String::new();
         let mut x = n + 1;
@@ -187,6 +214,12 @@ pub fn long_history() {
         more_time(&mut world, 200);
     }
     settle(&mut world);
+    world
+}
+
+/// Review 7: the history of one document is larger than a page of state.
+pub fn long_history() {
+    let mut world = long();
     world.admit();
     world.start(2);
     connect(&mut world);
@@ -197,6 +230,29 @@ pub fn long_history() {
         "an hour later it has nothing; state from {:?}",
         state_from(&world, 2)
     );
+}
+
+/// Whoever gives a newcomer a long document goes away within it; another one goes on with it.
+pub fn given_by_two() {
+    let mut world = long();
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    world.admit();
+    world.start(2);
+    connect(&mut world);
+    world.cut((1, 2), false);
+    world.add(2);
+    let pages = |world: &World| world.reference().counts.get("pages of state").copied();
+    while pages(&world) < Some(3) {
+        world.step();
+    }
+    assert!(!world.devices[2].disk.entries().contains_key("l"));
+    world.cut((0, 2), false);
+    world.join((1, 2));
+    more_time(&mut world, 10_000);
+    let world = end(world);
+    assert!(world.devices[2].disk.entries().contains_key("l"));
+    assert_eq!(files(&world, 2)["f"], "1");
 }
 
 /// A device gives its copy up while another is away: that one hears of it when they meet.
