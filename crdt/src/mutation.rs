@@ -40,6 +40,10 @@ pub enum M {
     LoseOutbox,
     /// Nothing is cleared up after a crash.
     NoRecovery,
+    /// What a step put in place before a crash is left to the scan.
+    PlacedForgotten,
+    /// What a step had set aside before a crash is left to the scan.
+    AsideForgotten,
     /// A deleted directory goes although something lives in it.
     DirectoryDiesWithChildren,
     /// The main file is replaced before its losing version has a copy.
@@ -53,7 +57,7 @@ pub enum M {
 }
 
 /// All of them.
-pub const ALL: [M; 20] = [
+pub const ALL: [M; 22] = [
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -69,6 +73,8 @@ pub const ALL: [M; 20] = [
     M::IgnoreOutOfSwap,
     M::LoseOutbox,
     M::NoRecovery,
+    M::PlacedForgotten,
+    M::AsideForgotten,
     M::DirectoryDiesWithChildren,
     M::CopiesLast,
     M::RacyIgnored,

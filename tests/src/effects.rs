@@ -108,9 +108,8 @@ impl World {
                 self.later(delay, Act::Run { d, life, effect });
             }
             Effect::Discard { staged, .. } => {
-                let seconds = self.seconds();
                 staged.iter().for_each(|(name, ino)| {
-                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds);
+                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino);
                 });
                 self.ended_within(d);
             }

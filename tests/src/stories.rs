@@ -24,7 +24,7 @@ pub use members::*;
 pub type Story = (&'static str, fn());
 
 /// All of them.
-pub const ALL: [Story; 17] = [
+pub const ALL: [Story; 24] = [
     ("an unseen version", unseen_version),
     (
         "an autosave while a conflict is open",
@@ -45,6 +45,19 @@ pub const ALL: [Story; 17] = [
     ("a write in the tick of its hashing", racy_write),
     ("bytes put twice", bytes_put_twice),
     ("a log that never rests", busy_log),
+    ("deleted while it is placed", deleted_while_placed),
+    ("renamed while it is placed", renamed_while_placed),
+    (
+        "a link deleted while it is placed",
+        link_deleted_while_placed,
+    ),
+    (
+        "a directory renamed while it is made",
+        dir_renamed_while_placed,
+    ),
+    ("a conflict copy placed and a kill", copy_placed_and_killed),
+    ("power lost while healing", power_lost_while_healing),
+    ("started over within steps", started_over_within_steps),
 ];
 
 const AB: Pair = (0, 1);

@@ -35,4 +35,11 @@ told!(
     racy_write,
     bytes_put_twice,
     busy_log,
+    deleted_while_placed,
+    renamed_while_placed,
+    link_deleted_while_placed,
+    dir_renamed_while_placed,
+    copy_placed_and_killed,
+    power_lost_while_healing,
+    started_over_within_steps,
 );

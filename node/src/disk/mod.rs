@@ -283,24 +283,24 @@ pub fn prepare(disk: &dyn Disk, space: &SpaceId) -> io::Result<()> {
     disk.sync_dir(&RelPath::ROOT)
 }
 
-/// Removes a staged file, known by its inode number; what else a failed step left under its name is
-/// the user's and goes to the trash. What cannot be removed now goes with the next start.
-pub fn discard(disk: &dyn Disk, staged: &str, ino: u64, seconds: u64) {
-    let Ok(path) = private(TMP).join(staged) else {
-        return;
-    };
-    let done = match disk.meta(&path) {
-        Ok(Some(meta)) if meta.ino == ino => disk.remove(&path),
-        Ok(Some(_)) => {
-            let name = trash::name(seconds, &ownmesh_crypto::ItemId::ROOT, staged);
-            trash::put(disk, &path, &name).map(|_| ())
+/// Removes a staged file, known by its inode number (a new one may have taken its name), and what an
+/// unfinished fetch left of it. What cannot be removed now goes with the next start.
+pub fn discard(disk: &dyn Disk, staged: &str, ino: u64) {
+    let remove = |name: &str, ours: &dyn Fn(&Meta) -> bool| {
+        let Ok(path) = private(TMP).join(name) else {
+            return;
+        };
+        let done = match disk.meta(&path) {
+            Ok(Some(meta)) if ours(&meta) => disk.remove(&path),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::debug!(name, %error, "a staged file could not be removed");
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
     };
-    if let Err(error) = done {
-        tracing::debug!(staged, %error, "a staged file could not be removed");
-    }
+    remove(staged, &|meta| meta.ino == ino);
+    remove(&format!("{staged}.part"), &|_| true);
 }
 
 /// Reads a file of at most 4 KiB, such as the marker.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
+use ownmesh_tiering::chunker::ONE_CHUNK;
 
 use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
@@ -88,6 +89,29 @@ pub(super) const READY: usize = 4_000;
 const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
 const ABSENT: u64 = 5_000;
+
+/// How names of staged files begin. None but ours ever stands under such a name.
+const STAGED: &str = "s-";
+/// How the name of what an unfinished fetch left ends.
+const BEGUN: &str = ".part";
+
+/// The file below `.mesh/tmp` for a content of an entry: the same at each try, so that a large one
+/// goes on where it stopped.
+pub(super) fn staged_name(hash: &ContentHash, id: &ItemId) -> String {
+    let short: String = hash.to_string().chars().take(16).collect();
+    format!("{STAGED}{short}-{id}")
+}
+
+pub(super) fn is_staged(name: &str) -> bool {
+    name.starts_with(STAGED)
+}
+
+/// The entry and the staged file that something left of an unfinished fetch belongs to.
+pub(super) fn begun(name: &str) -> Option<(ItemId, &str)> {
+    let staged = name.strip_suffix(BEGUN)?;
+    let (_, id) = staged.strip_prefix(STAGED)?.split_once('-')?;
+    Some((id.parse().ok()?, staged))
+}
 
 impl Engine {
     /// While the disk is busy: asks for the contents of what comes next, so that the network does
@@ -170,10 +194,7 @@ impl Engine {
             if !space.underway.insert(wanted.id) {
                 continue;
             }
-            // The same name at the next try, so that a large content goes on where it stopped; a new
-            // one after a step that failed, whose file below `.mesh/tmp` may be the user's.
-            let short: String = hash.to_string().chars().take(16).collect();
-            let staged = format!("s-{short}-{}-{}", wanted.id, space.staged);
+            let staged = staged_name(&hash, &wanted.id);
             let want = Want {
                 id: wanted.id,
                 hash,
@@ -233,6 +254,7 @@ impl Engine {
                 Ok((meta, chunks)) => {
                     let id = want.id;
                     space.staged_for.insert((item, id));
+                    space.begun.remove(&(item, id));
                     let before = space.ready.insert(
                         want.id,
                         Ready {
@@ -252,6 +274,10 @@ impl Engine {
                 }
                 Err(missed) => {
                     space.underway.remove(&want.id);
+                    if want.size > ONE_CHUNK as u64 {
+                        let before = space.begun.insert((item, want.id), want.hash);
+                        space.drop_begun(&want.id, before.filter(|hash| *hash != want.hash));
+                    }
                     match missed {
                         Missed::Lost => {
                             space

@@ -80,6 +80,8 @@ pub struct Space {
     pub(super) ready: BTreeMap<ItemId, Ready>,
     /// Which entries of an item have content in `ready`.
     pub(super) staged_for: BTreeSet<(ItemId, ItemId)>,
+    /// Large contents of which a fetch that failed may have left a part, by item and entry.
+    pub(super) begun: BTreeMap<(ItemId, ItemId), ContentHash>,
     /// Staged files nobody wants any more, and their inode numbers.
     pub(super) unwanted: Vec<(String, u64)>,
     /// Content that a device said it does not have, until the moment it is asked again.
@@ -91,8 +93,6 @@ pub struct Space {
     pub(super) told_missing: u64,
     /// Deletions carried out lately: when and how many (`brake`).
     pub(super) deletions: VecDeque<(u64, u64)>,
-    /// Number for names of staged files.
-    pub(super) staged: u64,
     /// Last number of the list the brake has looked at.
     pub(super) brake_seen: i64,
     /// Many deletions are waiting for more: since when, and when the last came.
@@ -134,7 +134,7 @@ impl Space {
             ack_due: false,
             told_missing: 0,
             deletions: VecDeque::new(),
-            staged: 0,
+            begun: BTreeMap::new(),
             brake_seen: 0,
             held: None,
         }
@@ -249,6 +249,22 @@ impl Space {
                 self.staged_for.remove(&(*item, id));
             }
         }
+        let gone: Vec<_> = self
+            .begun
+            .range(first..=last)
+            .filter(|((_, id), hash)| !wanted(id, hash))
+            .map(|(key, hash)| (*key, *hash))
+            .collect();
+        for (key, hash) in gone {
+            self.begun.remove(&key);
+            self.drop_begun(&key.1, Some(hash));
+        }
+    }
+
+    /// Lets go of what a failed fetch left; no staged file has inode number 0.
+    pub(super) fn drop_begun(&mut self, id: &ItemId, hash: Option<ContentHash>) {
+        self.unwanted
+            .extend(hash.map(|hash| (super::fetch::staged_name(&hash, id), 0)));
     }
 
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {

@@ -273,7 +273,7 @@ impl Folders {
         let Some(disk) = self.disk(space) else { return };
         worker("discard", move || {
             for (name, ino) in staged {
-                crate::disk::discard(&*disk, &name, ino, unix_seconds());
+                crate::disk::discard(&*disk, &name, ino);
             }
         });
     }

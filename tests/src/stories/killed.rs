@@ -38,7 +38,10 @@ fn placed_and(
             let engine = world.devices[1].engine.as_ref().expect("it runs");
             let conn = engine.db().read();
             let placing = ownmesh_node::db::placing::all(conn, b).expect("rows");
-            let row = placing.iter().find(|p| p.path == name)?;
+            let is = |p: &&ownmesh_node::db::placing::Placing| {
+                p.wanted.as_ref().is_some_and(|w| w.name == name)
+            };
+            let row = placing.iter().find(is)?;
             let base = ownmesh_node::db::base::get(conn, b, &row.id).expect("rows");
             let spot = ownmesh_node::db::items::place(conn, b, &row.item).expect("rows")?;
             Some((base.is_some(), spot.shown))
@@ -225,19 +228,28 @@ pub fn power_lost_while_healing() {
             .image()
             .expect("an image");
         world.cut(AB, false);
+        world.devices[1].doom = Some(End::Power);
+        world.devices[1].disk.crash_after(n % 7);
         world.start(1);
         for _ in 0..n % 3 {
             world.step();
         }
-        let Some(engine) = world.devices[1].engine.as_ref() else {
-            continue;
-        };
-        if engine.db().durable_commits() > 0 {
-            continue;
+        match world.devices[1].engine.as_ref() {
+            // It died while it was clearing up.
+            None => {}
+            // Nothing of what it has cleared up is flushed.
+            Some(engine) if engine.db().durable_commits() == 0 => {
+                world.end(1, End::Power);
+                let db = ownmesh_node::db::Db::from_image(&image).expect("an image");
+                world.devices[1].db = Some(db);
+            }
+            Some(_) => {
+                world.devices[1].disk.revive();
+                world.devices[1].doom = None;
+                continue;
+            }
         }
         hits += 1;
-        world.end(1, End::Power);
-        world.devices[1].db = Some(ownmesh_node::db::Db::from_image(&image).expect("an image"));
         world.start(1);
         world.join(AB);
         if let Err(why) = world.verdict() {

@@ -31,7 +31,24 @@ impl Performer<'_> {
         if ours.mtime_ns != mtime {
             self.disk.set_mtime(&tmp, mtime)?;
         }
-        self.place(id, path, &tmp, over)
+        if over.is_none() {
+            return self.place(id, path, &tmp, None);
+        }
+        // A swap puts what the user had under our name: one that no staged file has, so that nobody
+        // takes it for one.
+        let mine = private(TMP).with(&format!("in-{id}"));
+        self.clear(id, &mine)?;
+        self.disk.rename_new(&tmp, &mine)?;
+        let done = self.place(id, path, &mine, over);
+        if done.is_err() {
+            let left = self.disk.meta(&mine)?;
+            if !left.is_some_and(|m| m.ino == ours.ino)
+                || self.disk.rename_new(&mine, &tmp).is_err()
+            {
+                self.clear(id, &mine)?;
+            }
+        }
+        done
     }
 
     pub(super) fn link(
