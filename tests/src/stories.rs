@@ -56,6 +56,7 @@ pub const ALL: [Story; 24] = [
         dir_renamed_while_placed,
     ),
     ("a conflict copy placed and a kill", copy_placed_and_killed),
+    ("writable for a moment", writable_for_a_moment),
     ("power lost while healing", power_lost_while_healing),
     ("started over within steps", started_over_within_steps),
 ];

@@ -40,6 +40,7 @@ told!(
     link_deleted_while_placed,
     dir_renamed_while_placed,
     copy_placed_and_killed,
+    writable_for_a_moment,
     power_lost_while_healing,
     started_over_within_steps,
 );

@@ -186,6 +186,48 @@ fn killed_at_copies(times: usize) {
     );
 }
 
+/// A process dies while it puts something into a directory that its owner may not write to: the right it
+/// gave itself for that moment is no change of the user's.
+pub fn writable_for_a_moment() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("cache");
+        d.user_write("cache/old", "old");
+        d.user_mkdir("other");
+        d.user_chmod("cache", 0o555);
+        d.user_chmod("other", 0o000);
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_rename("cache/old", "other/new"));
+    let space = world.devices[0].space.expect("it takes part");
+    world.give(
+        0,
+        Event::Disturbed {
+            space,
+            dirs: Vec::new(),
+        },
+    );
+    let steps = loop {
+        world.step();
+        if let Some(steps) = world.take_steps(1) {
+            break steps;
+        }
+    };
+    assert_eq!(steps.len(), 1);
+    let disk = world.devices[1].disk.clone();
+    for dir in ["cache", "other"] {
+        let mode = disk.snapshot()[dir].mode;
+        disk.user_chmod(dir, ownmesh_node::disk::lift(mode));
+    }
+    world.end(1, End::Kill);
+    world.start(1);
+    let world = end(world);
+    for d in 0..2 {
+        let all = world.devices[d].disk.snapshot();
+        assert_eq!((all["cache"].mode, all["other"].mode), (0o555, 0));
+    }
+}
+
 /// Power goes in the middle of steps, and once more when what that left is cleared up, before
 /// anything is flushed.
 pub fn power_lost_while_healing() {
