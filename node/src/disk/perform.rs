@@ -165,7 +165,7 @@ impl Performer<'_> {
             Step::MakeDir { path, mode, .. } => {
                 self.disk.mkdir(path, *mode)?;
                 self.touch_parent(path);
-                Ok(self.disk.meta(path)?)
+                Ok(self.disk.meta_lifted(path)?)
             }
             Step::Write {
                 id,
@@ -194,7 +194,7 @@ impl Performer<'_> {
                     return self.set_aside(id);
                 }
                 self.renamed(&from, to);
-                Ok(self.disk.meta(to)?)
+                Ok(self.disk.meta_lifted(to)?)
             }
             Step::Remove {
                 id,
@@ -224,7 +224,7 @@ impl Performer<'_> {
         self.expect(id, from, expect)?;
         self.disk.rename_new(from, to)?;
         self.renamed(from, to);
-        let out = self.disk.meta(to)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(to)?.ok_or(Refused::Missing)?;
         if came_out(expect, &out) {
             return Ok(Some(out));
         }
@@ -262,7 +262,7 @@ impl Performer<'_> {
         self.clear(id, &aside)?;
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
-        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
         if !came_out(expect, &out) {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
@@ -293,7 +293,7 @@ impl Performer<'_> {
             self.disk.set_mtime(path, mtime)?;
         }
         self.touch_parent(path);
-        let after = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        let after = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
         if after.kind != now.kind
             || after.ino != now.ino
             || (now.kind == MetaKind::File && after.size != now.size)
@@ -305,7 +305,7 @@ impl Performer<'_> {
 
     /// The precondition of a step that finds something.
     fn expect(&self, id: &ItemId, path: &RelPath, expect: &Stat) -> Result<Meta, Refused> {
-        let now = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        let now = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
         let as_expected = match now.kind {
             MetaKind::Dir => expect.ino == now.ino,
             MetaKind::Other => false,
@@ -340,7 +340,7 @@ impl Performer<'_> {
 
     /// Brings what a crash left at a private path to the trash.
     fn clear(&mut self, id: &ItemId, path: &RelPath) -> Result<(), Refused> {
-        match self.disk.meta(path)? {
+        match self.disk.meta_lifted(path)? {
             Some(_) => self.discard(id, path),
             None => Ok(()),
         }

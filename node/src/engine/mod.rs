@@ -233,8 +233,8 @@ pub enum Effect {
     Discard {
         /// Space row.
         space: i64,
-        /// Their names in `.mesh/tmp` and their inode numbers: what else stands there is the user's.
-        staged: Vec<(String, u64)>,
+        /// Their names in `.mesh/tmp`.
+        staged: Vec<String>,
     },
     /// Fetch contents from a device (or from this disk, where it holds them).
     Fetch {

@@ -8,8 +8,6 @@
 //!
 //! A power loss in here finds the rows as they were, since all that base gets is one durable write.
 
-use std::collections::BTreeSet;
-
 use ownmesh_crdt::item::{Content, ItemState, Kind};
 use ownmesh_crypto::{ContentHash, ItemId};
 
@@ -139,10 +137,10 @@ impl Engine {
             if !fetch::is_staged(&name) {
                 continue;
             }
-            if let Some((id, staged)) = fetch::begun(&name) {
+            if let Some(id) = fetch::part_of(&name) {
                 let item = items::get(self.db.read(), n, &id).map_err(fail)?;
                 let state = item.and_then(|item| ItemState::from_registers(&item.doc.regs));
-                let named = |hash: &ContentHash| fetch::staged_name(hash, &id) == staged;
+                let named = |hash: &ContentHash| fetch::part_name(hash, &id) == name;
                 let hash = state
                     .iter()
                     .flat_map(|s| &s.versions)
@@ -251,10 +249,12 @@ fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<b
 fn give_back_modes(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
     let from = base::get(tx, n, &row.id)?.map(|b| b.row.parent);
     let to = row.wanted.as_ref().map(|w| w.parent);
-    for dir in BTreeSet::from_iter(from.into_iter().chain(to)) {
+    let mut dirs: Vec<ItemId> = from.into_iter().chain(to).collect();
+    while let Some(dir) = dirs.pop() {
         let Some(b) = base::get(tx, n, &dir)? else {
             continue;
         };
+        dirs.push(b.row.parent);
         let Some(path) = base::path(tx, n, &dir)? else {
             continue;
         };

@@ -124,7 +124,7 @@ impl Engine {
                 if let Some(ready) = space.ready.remove(id)
                     && outcome.done.is_err()
                 {
-                    space.unwanted.push((ready.staged, ready.meta.ino));
+                    space.unwanted.push(ready.staged);
                 }
             }
             if outcome.done.is_ok() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
-use super::fetch::{Fetch, Ready};
+use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
 use super::pace::Pace;
 use super::scan::{FULL_EVERY, ScanWaiter};
@@ -82,8 +82,10 @@ pub struct Space {
     pub(super) staged_for: BTreeSet<(ItemId, ItemId)>,
     /// Large contents of which a fetch that failed may have left a part, by item and entry.
     pub(super) begun: BTreeMap<(ItemId, ItemId), ContentHash>,
-    /// Staged files nobody wants any more, and their inode numbers.
-    pub(super) unwanted: Vec<(String, u64)>,
+    /// Files below `.mesh/tmp` nobody wants any more.
+    pub(super) unwanted: Vec<String>,
+    /// Number for names of staged files.
+    pub(super) staged: u64,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
@@ -135,6 +137,7 @@ impl Space {
             told_missing: 0,
             deletions: VecDeque::new(),
             begun: BTreeMap::new(),
+            staged: 0,
             brake_seen: 0,
             held: None,
         }
@@ -244,7 +247,7 @@ impl Space {
                 .is_some_and(|r| r.item == *item && !wanted(&id, &r.hash))
             {
                 self.unwanted
-                    .extend(self.ready.remove(&id).map(|r| (r.staged, r.meta.ino)));
+                    .extend(self.ready.remove(&id).map(|r| r.staged));
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }
@@ -257,14 +260,8 @@ impl Space {
             .collect();
         for (key, hash) in gone {
             self.begun.remove(&key);
-            self.drop_begun(&key.1, Some(hash));
+            self.unwanted.push(fetch::part_name(&hash, &key.1));
         }
-    }
-
-    /// Lets go of what a failed fetch left; no staged file has inode number 0.
-    pub(super) fn drop_begun(&mut self, id: &ItemId, hash: Option<ContentHash>) {
-        self.unwanted
-            .extend(hash.map(|hash| (super::fetch::staged_name(&hash, id), 0)));
     }
 
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {

@@ -224,11 +224,7 @@ impl Folders {
             error: Some("the flush failed".into()),
         };
         self::job("sync", inbox, failed, move |_| {
-            let done = if files.is_empty() {
-                disk.sync_all()
-            } else {
-                files.iter().try_for_each(|f| disk.sync_file(f))
-            };
+            let done = crate::disk::flush(&*disk, &files);
             Event::Synced {
                 space,
                 job,
@@ -277,11 +273,11 @@ impl Folders {
         });
     }
 
-    pub(super) fn discard(&self, space: i64, staged: Vec<(String, u64)>) {
+    pub(super) fn discard(&self, space: i64, staged: Vec<String>) {
         let Some(disk) = self.disk(space) else { return };
         worker("discard", move || {
-            for (name, ino) in staged {
-                crate::disk::discard(&*disk, &name, ino);
+            for name in staged {
+                crate::disk::discard(&*disk, &name);
             }
         });
     }

@@ -46,6 +46,10 @@ impl Disk for Held {
         self.disk.meta(path)
     }
 
+    fn meta_lifted(&self, path: &RelPath) -> io::Result<Option<Meta>> {
+        self.change(|disk| disk.meta_lifted(path))
+    }
+
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>> {
         self.disk.open(path)
     }

@@ -41,7 +41,7 @@ impl Performer<'_> {
         self.disk.rename_new(&tmp, &mine)?;
         let done = self.place(id, path, &mine, over);
         if done.is_err() {
-            let left = self.disk.meta(&mine)?;
+            let left = self.disk.meta_lifted(&mine)?;
             if !left.is_some_and(|m| m.ino == ours.ino)
                 || self.disk.rename_new(&mine, &tmp).is_err()
             {
@@ -61,7 +61,7 @@ impl Performer<'_> {
         if over.is_none() {
             self.disk.symlink(target, path)?;
             self.touch_parent(path);
-            return Ok(self.disk.meta(path)?);
+            return Ok(self.disk.meta_lifted(path)?);
         }
         let tmp = private(TMP).with(&format!("ln-{id}"));
         self.clear(id, &tmp)?;
@@ -75,7 +75,7 @@ impl Performer<'_> {
     }
 
     fn place(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: Option<&Stat>) -> Done {
-        let ours = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let ours = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         match over {
             None => {
                 self.disk.rename_new(tmp, path)?;
@@ -99,7 +99,7 @@ impl Performer<'_> {
             }
         }
         // Base must get what *we* wrote: what a user saved over it meanwhile has to differ from it.
-        Ok(Some(match self.disk.meta(path)? {
+        Ok(Some(match self.disk.meta_lifted(path)? {
             Some(now) if ours.stat().same_content_likely(&now) && ours.mode == now.mode => now,
             _ => ours,
         }))
@@ -114,7 +114,7 @@ impl Performer<'_> {
         over: &Stat,
         ours: &Meta,
     ) -> Result<(), Refused> {
-        let out = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         let refused = if out.kind != MetaKind::Dir && came_out(over, &out) {
             match self.discard(id, tmp) {
                 Ok(()) => return Ok(()),
@@ -133,7 +133,7 @@ impl Performer<'_> {
             Err(e) => return Err(e.into()),
         }
         // Ours should be back. If not, a second save fell on it: the later one belongs at the path.
-        let back = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let back = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         if !ours.stat().same_content_likely(&back) {
             match self.disk.exchange(tmp, path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => self.put_back(id, tmp, path)?,
@@ -156,7 +156,7 @@ impl Performer<'_> {
         self.clear(id, &aside)?;
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
-        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
         if out.kind == MetaKind::Dir || !came_out(over, &out) {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
