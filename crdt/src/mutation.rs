@@ -40,6 +40,10 @@ pub enum M {
     LoseOutbox,
     /// Nothing is cleared up after a crash.
     NoRecovery,
+    /// What a step put in place before a crash is left to the scan.
+    PlacedForgotten,
+    /// What a step had set aside before a crash is left to the scan.
+    AsideForgotten,
     /// A deleted directory goes although something lives in it.
     DirectoryDiesWithChildren,
     /// The main file is replaced before its losing version has a copy.
@@ -73,7 +77,7 @@ pub enum M {
 }
 
 /// All of them.
-pub const ALL: [M; 30] = [
+pub const ALL: &[M] = &[
     M::FastWithoutPred,
     M::FastWithoutConflict,
     M::DerivedIdReused,
@@ -89,6 +93,8 @@ pub const ALL: [M; 30] = [
     M::IgnoreOutOfSwap,
     M::LoseOutbox,
     M::NoRecovery,
+    M::PlacedForgotten,
+    M::AsideForgotten,
     M::DirectoryDiesWithChildren,
     M::CopiesLast,
     M::RacyIgnored,

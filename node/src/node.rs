@@ -14,6 +14,7 @@
 mod adding;
 mod error;
 mod folders;
+mod held;
 mod sources;
 mod startup;
 mod troubles;

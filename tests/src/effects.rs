@@ -110,9 +110,8 @@ impl World {
             // A life lasts hours, and the verdict asks for all of what the trash was given.
             Effect::Sweep { .. } => {}
             Effect::Discard { staged, .. } => {
-                let seconds = self.seconds();
-                staged.iter().for_each(|(name, ino)| {
-                    ownmesh_node::disk::discard(&self.devices[d].disk, name, *ino, seconds);
+                staged.iter().for_each(|name| {
+                    ownmesh_node::disk::discard(&self.devices[d].disk, name);
                 });
                 self.ended_within(d);
             }
@@ -158,11 +157,7 @@ impl World {
             } => self.run_scan(d, space, job, &guard, &look),
             Effect::Sync { space, job, files } => {
                 let disk = &self.devices[d].disk;
-                let done = if files.is_empty() {
-                    disk.sync_all()
-                } else {
-                    files.iter().try_for_each(|f| disk.sync_file(f))
-                };
+                let done = ownmesh_node::disk::flush(disk, &files);
                 let error = done.err().map(|e| e.to_string());
                 if !self.ended_within(d) {
                     self.soon(d, Event::Synced { space, job, error });

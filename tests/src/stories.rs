@@ -66,6 +66,20 @@ pub const ALL: &[Story] = &[
     ("a long history", long_history),
     ("a state given by two", given_by_two),
     ("a folder that is not watched", not_watched),
+    ("deleted while it is placed", deleted_while_placed),
+    ("renamed while it is placed", renamed_while_placed),
+    (
+        "a link deleted while it is placed",
+        link_deleted_while_placed,
+    ),
+    (
+        "a directory renamed while it is made",
+        dir_renamed_while_placed,
+    ),
+    ("a conflict copy placed and a kill", copy_placed_and_killed),
+    ("writable for a moment", writable_for_a_moment),
+    ("power lost while healing", power_lost_while_healing),
+    ("started over within steps", started_over_within_steps),
 ];
 
 const AB: Pair = (0, 1);

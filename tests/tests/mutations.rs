@@ -16,7 +16,7 @@ fn every_bug_is_noticed() {
     let only = std::env::var("MESH_MUTATION").ok();
     let mut lines = Vec::new();
     let mut unnoticed = Vec::new();
-    for bug in ALL {
+    for bug in ALL.iter().copied() {
         if only
             .as_ref()
             .is_some_and(|only| *only != format!("{bug:?}"))

@@ -51,4 +51,12 @@ told!(
     long_history,
     given_by_two,
     not_watched,
+    deleted_while_placed,
+    renamed_while_placed,
+    link_deleted_while_placed,
+    dir_renamed_while_placed,
+    copy_placed_and_killed,
+    writable_for_a_moment,
+    power_lost_while_healing,
+    started_over_within_steps,
 );

@@ -32,6 +32,8 @@ pub(crate) struct Device {
     pub(crate) mounts: Option<u32>,
     /// Without the powers of root, also where the tester is root.
     pub(crate) powerless: bool,
+    /// With the powers of root over the tester's files, also where he is not root.
+    pub(crate) powerful: bool,
     node: Option<Child>,
 }
 
@@ -58,6 +60,7 @@ impl Device {
             side: None,
             mounts: None,
             powerless: false,
+            powerful: false,
             node: None,
         }
     }
@@ -81,6 +84,9 @@ impl Device {
                 ]
                 .map(str::to_owned),
             );
+        }
+        if self.powerful && !rustix::process::geteuid().is_root() {
+            words.extend(["unshare", "--user", "--map-root-user", "--"].map(str::to_owned));
         }
         // Nothing outlives a test that is killed.
         words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));

@@ -7,7 +7,7 @@
 //! | `little_on_the_wire` | what a rename and a small edit cost (Show 3) |
 //! | `kills`, `power` | kill -9 and power loss in every phase (Show 5) |
 //! | `two_minds` | conflicts, merges, mass deletes (Show 6) |
-//! | `odd_saves`, `odd_disks`, `odd_homes`, `strangers` | what goes wrong |
+//! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
 //! a line that says so; with `CI=true` that is a failure.
@@ -25,6 +25,7 @@ mod lan;
 mod little_on_the_wire;
 mod odd_disks;
 mod odd_homes;
+mod odd_modes;
 mod odd_saves;
 mod power;
 mod source_tree;

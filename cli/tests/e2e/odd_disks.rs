@@ -70,11 +70,15 @@ fn a_full_disk_is_shown_and_sync_goes_on_when_there_is_room() {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_shown_and_the_rest_goes_on() {
-    let world = World::loopback();
-    let (laptop, mut desktop) = (world.device("laptop"), world.device("desktop"));
-    desktop.powerless = true;
-    let (laptop, desktop) = pair_with_files(laptop, desktop);
-    chmod(&desktop.at("locked"), 0o555);
+    let Some(world) = World::lan() else { return };
+    let (laptop, desktop) = pair_with_files(world.device("laptop"), world.device("desktop"));
+    let (lan, side) = desktop.side.clone().unwrap();
+    let locked = desktop.folder.join("locked").display().to_string();
+    lan.run(
+        side,
+        &format!("mount --bind {locked} {locked}; mount -o remount,bind,ro {locked}"),
+    )
+    .unwrap();
     laptop.write("locked/new", "new");
     fs::remove_file(laptop.at("locked/old")).unwrap();
     laptop.write("free", "edited");
@@ -94,7 +98,7 @@ fn a_directory_that_cannot_be_written_is_shown_and_the_rest_goes_on() {
         Some(&b"new"[..]),
         "nothing goes back"
     );
-    chmod(&desktop.at("locked"), 0o755);
+    lan.run(side, &format!("umount {locked}")).unwrap();
     settle(&laptop, &desktop, "it can be written again");
     assert!(laptop.at("locked/new").exists() && !laptop.at("locked/old").exists());
 }

@@ -28,7 +28,7 @@ pub mod wire;
 mod block;
 mod feed;
 mod intake;
-mod staging;
+pub(crate) mod staging;
 mod talk;
 
 pub use counters::{Counters, PeerCounts, Progress};

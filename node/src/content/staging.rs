@@ -28,7 +28,7 @@ impl<'a> Staging<'a> {
         };
         Ok(Self {
             path: name(&want.staged)?,
-            part: name(&format!("{}.part", want.staged))?,
+            part: name(&part_name(&want.staged))?,
             into,
             want,
         })
@@ -186,6 +186,12 @@ impl<'a> Staging<'a> {
             _ => {}
         }
     }
+}
+
+/// The name of what an unfinished fetch leaves: the same for all tries, which have numbers (`~n`).
+pub(crate) fn part_name(staged: &str) -> String {
+    let stem = staged.rsplit_once('~').map_or(staged, |(stem, _)| stem);
+    format!("{stem}.part")
 }
 
 /// Nobody but the user reads what is left of a try.

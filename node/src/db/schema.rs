@@ -58,9 +58,9 @@ CREATE TABLE chunk(space INTEGER NOT NULL, id BLOB NOT NULL, hash BLOB NOT NULL,
 
 CREATE TABLE dirty(n INTEGER PRIMARY KEY AUTOINCREMENT, space INTEGER NOT NULL, item BLOB NOT NULL, bytes INTEGER NOT NULL,
   UNIQUE(space, item));
-CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NULL, path TEXT NOT NULL, staged TEXT,
-  ino INTEGER NOT NULL,
-  PRIMARY KEY(space, id)) WITHOUT ROWID;
+CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NULL, ino INTEGER,
+  parent BLOB, name TEXT, kind INTEGER, content BLOB, seen BLOB, mode INTEGER, mtime INTEGER,
+  main BLOB, main_counter INTEGER, main_actor BLOB, PRIMARY KEY(space, id)) WITHOUT ROWID;
 ";
 
 /// Makes or upgrades the tables.

@@ -166,6 +166,10 @@ pub trait Disk: Send + Sync {
     fn list(&self, dir: &RelPath) -> io::Result<Vec<Listed>>;
     /// What stands at a path; `None`: nothing, or a parent is missing or no directory.
     fn meta(&self, path: &RelPath) -> io::Result<Option<Meta>>;
+    /// The same, also in a directory that its owner may not look into: for what is about to be changed.
+    fn meta_lifted(&self, path: &RelPath) -> io::Result<Option<Meta>> {
+        self.meta(path)
+    }
     /// Opens a regular file for reading.
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>>;
     /// Where a symlink points.
@@ -283,24 +287,24 @@ pub fn prepare(disk: &dyn Disk, space: &SpaceId) -> io::Result<()> {
     disk.sync_dir(&RelPath::ROOT)
 }
 
-/// Removes a staged file, known by its inode number; what else a failed step left under its name is
-/// the user's and goes to the trash. What cannot be removed now goes with the next start.
-pub fn discard(disk: &dyn Disk, staged: &str, ino: u64, seconds: u64) {
+/// Removes a staged file. What cannot be removed now goes with the next start.
+pub fn discard(disk: &dyn Disk, staged: &str) {
     let Ok(path) = private(TMP).join(staged) else {
         return;
     };
-    let done = match disk.meta(&path) {
-        Ok(Some(meta)) if meta.ino == ino => disk.remove(&path),
-        Ok(Some(_)) => {
-            let name = trash::name(seconds, &ownmesh_crypto::ItemId::ROOT, staged);
-            trash::put(disk, &path, &name).map(|_| ())
+    match disk.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(staged, %error, "a staged file could not be removed");
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = done {
-        tracing::debug!(staged, %error, "a staged file could not be removed");
+        _ => {}
     }
+}
+
+/// Makes files durable, or everything if none is named. A file that cannot be opened by its name, or
+/// has lost it, is flushed with all the rest: one such file must not stop the others.
+pub fn flush(disk: &dyn Disk, files: &[RelPath]) -> io::Result<()> {
+    let all = files.is_empty() || files.iter().any(|file| disk.sync_file(file).is_err());
+    if all { disk.sync_all() } else { Ok(()) }
 }
 
 /// Reads a file of at most 4 KiB, such as the marker.

@@ -9,29 +9,29 @@
 //!
 //! # What a crash after each operation leaves, and how it heals
 //!
-//! The engine holds a durable `placing` row for each step, with the path, the staged name and the
-//! staged file's inode number, until base has the outcome; an item with such a row is materialised
-//! again after a crash and its path is not read as an edit before that. [`salvage`] comes first:
+//! The engine holds a durable `placing` row for each step until base has the outcome: after a crash
+//! base gets it from the row, if the disk shows it, or else the item is made again. [`salvage`] comes
+//! first:
 //!
 //! | step | after | left behind | heals by |
 //! |---|---|---|---|
-//! | `Write`, free path | rename | the new file | again: the path is occupied by the wanted content, which a scan finds by its hash |
-//! | `Write`, `Link` over | symlink made | old at the path, ours in tmp | again |
-//! | | exchange | new at the path, **the user's old file in tmp** | `salvage` brings it to the trash: its inode is not the staged one's |
+//! | `Write`, free path | rename | the new file | its row: it is known by its inode number |
+//! | `Write`, `Link` over | ours made ready | old at the path, ours in tmp | `salvage`: trash; then again |
+//! | | exchange | new at the path, **the user's old file in tmp** | `salvage`: trash; its row |
 //! | | exchange back | the user's save at the path, ours in tmp | scan: an edit |
 //! | | old to trash | done but for the sync | again |
 //! | ... without exchange | target parked | nothing at the path, the user's file in parked | `salvage`: trash; then again |
 //! | | compared unequal, put back | the user's save at the path | scan: an edit |
-//! | | staged renamed in | new at the path, old in parked | `salvage`: trash |
+//! | | staged renamed in | new at the path, old in parked | `salvage`: trash; its row |
 //! | `Remove` of a file | rename | nothing at the path, the user's file in tmp | `salvage`: trash; the step is repeated and finds nothing |
 //! | | to trash | done but for the sync | again |
-//! | `Move` | rename | done, or a save that slipped in under the new name | scan |
-//! | `Park` | rename | the item in parked, under its id | again: `Unpark`; [`salvage`] leaves ids that have a row |
+//! | `Move` | rename | done, or a save that slipped in under the new name | its row, or a scan |
+//! | `Park` | rename | the item in parked, under its id | brought back to its place, or aside, before `salvage` |
 //! | `MakeDir`, `Remove` of a directory, `Meta` | the call | done but for the sync | again |
 //!
 //! A loss of power leaves the state after some of the operations, and an exchange or rename is one
-//! operation to every filesystem that has a journal. Use another staged name for each attempt:
-//! [`Disk::stage`] replaces what it finds.
+//! operation to every filesystem that has a journal. Under the name of a staged file there never
+//! stands anything else: it is renamed before it is swapped.
 
 mod place;
 mod step;
@@ -119,7 +119,7 @@ pub fn aside(id: &ItemId) -> RelPath {
 /// Brings what a crash left of the user's in `.mesh/tmp` and `.mesh/parked` to the trash.
 ///
 /// `ours` says of a path there that it is exactly what mesh put there and still needs or may
-/// delete: a staged file, known by its inode number, or a parked item whose move is to be finished.
+/// delete: a staged file.
 /// `trash_name` gets the file's name there. Call it before anything is staged.
 ///
 /// Returns: what was brought to the trash.
@@ -165,7 +165,7 @@ impl Performer<'_> {
             Step::MakeDir { path, mode, .. } => {
                 self.disk.mkdir(path, *mode)?;
                 self.touch_parent(path);
-                Ok(self.disk.meta(path)?)
+                Ok(self.disk.meta_lifted(path)?)
             }
             Step::Write {
                 id,
@@ -194,7 +194,7 @@ impl Performer<'_> {
                     return self.set_aside(id);
                 }
                 self.renamed(&from, to);
-                Ok(self.disk.meta(to)?)
+                Ok(self.disk.meta_lifted(to)?)
             }
             Step::Remove {
                 id,
@@ -224,7 +224,7 @@ impl Performer<'_> {
         self.expect(id, from, expect)?;
         self.disk.rename_new(from, to)?;
         self.renamed(from, to);
-        let out = self.disk.meta(to)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(to)?.ok_or(Refused::Missing)?;
         if came_out(expect, &out) {
             return Ok(Some(out));
         }
@@ -262,7 +262,7 @@ impl Performer<'_> {
         self.clear(id, &aside)?;
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
-        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
         if !came_out(expect, &out) {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
@@ -293,7 +293,7 @@ impl Performer<'_> {
             self.disk.set_mtime(path, mtime)?;
         }
         self.touch_parent(path);
-        let after = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        let after = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
         if after.kind != now.kind
             || after.ino != now.ino
             || (now.kind == MetaKind::File && after.size != now.size)
@@ -305,7 +305,7 @@ impl Performer<'_> {
 
     /// The precondition of a step that finds something.
     fn expect(&self, id: &ItemId, path: &RelPath, expect: &Stat) -> Result<Meta, Refused> {
-        let now = self.disk.meta(path)?.ok_or(Refused::Missing)?;
+        let now = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
         let as_expected = match now.kind {
             MetaKind::Dir => expect.ino == now.ino,
             MetaKind::Other => false,
@@ -340,7 +340,7 @@ impl Performer<'_> {
 
     /// Brings what a crash left at a private path to the trash.
     fn clear(&mut self, id: &ItemId, path: &RelPath) -> Result<(), Refused> {
-        match self.disk.meta(path)? {
+        match self.disk.meta_lifted(path)? {
             Some(_) => self.discard(id, path),
             None => Ok(()),
         }

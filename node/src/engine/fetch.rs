@@ -1,19 +1,20 @@
 //! Contents on their way: from whom each is asked for, what came, and when it is asked for again.
 //!
 //! Fetches run beside everything else, since they only write below `.mesh/tmp`. What is staged there
-//! is bounded (`READY`), and known by name and inode number: another file under that name is the
-//! user's and nobody removes it.
+//! is bounded (`READY`), and under the name of a staged file nothing of the user's ever stands.
 
 use std::collections::BTreeMap;
 
 use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
+use ownmesh_tiering::chunker::ONE_CHUNK;
 
 use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
 use super::space::{DISK, RETRY};
 use super::work::TURN;
 use super::{Effect, Engine, Job, Now};
+use crate::content::staging;
 use crate::db::{DbError, base};
 use crate::disk::Meta;
 use crate::disk::hash::Chunk;
@@ -88,6 +89,35 @@ pub(super) const READY: usize = 4_000;
 const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
 const ABSENT: u64 = 5_000;
+
+/// How names of staged files begin. None but ours ever stands under such a name.
+const STAGED: &str = "s-";
+
+/// A new name below `.mesh/tmp` for a content of an entry. Each try has its own, as what an earlier one
+/// left may still be on its way out; the part of a large content that it kept is found all the same.
+fn staged_name(hash: &ContentHash, id: &ItemId, number: u64) -> String {
+    format!("{}~{number}", stem(hash, id))
+}
+
+fn stem(hash: &ContentHash, id: &ItemId) -> String {
+    let short: String = hash.to_string().chars().take(16).collect();
+    format!("{STAGED}{short}-{id}")
+}
+
+/// The name of what an unfinished fetch may have kept.
+pub(super) fn part_name(hash: &ContentHash, id: &ItemId) -> String {
+    staging::part_name(&stem(hash, id))
+}
+
+pub(super) fn is_staged(name: &str) -> bool {
+    name.starts_with(STAGED)
+}
+
+/// The entry that the part of an unfinished fetch is for.
+pub(super) fn part_of(name: &str) -> Option<ItemId> {
+    let (_, rest) = name.strip_prefix(STAGED)?.split_once('-')?;
+    rest.strip_suffix(".part")?.parse().ok()
+}
 
 impl Engine {
     /// While the disk is busy: asks for the contents of what comes next, so that the network does
@@ -170,10 +200,8 @@ impl Engine {
             if !space.underway.insert(wanted.id) {
                 continue;
             }
-            // The same name at the next try, so that a large content goes on where it stopped; a new
-            // one after a step that failed, whose file below `.mesh/tmp` may be the user's.
-            let short: String = hash.to_string().chars().take(16).collect();
-            let staged = format!("s-{short}-{}-{}", wanted.id, space.staged);
+            space.staged += 1;
+            let staged = staged_name(&hash, &wanted.id, space.staged);
             let want = Want {
                 id: wanted.id,
                 hash,
@@ -231,8 +259,8 @@ impl Engine {
         for ((want, item), result) in fetch.wants.into_iter().zip(results) {
             match result.done {
                 Ok((meta, chunks)) => {
-                    let id = want.id;
-                    space.staged_for.insert((item, id));
+                    space.staged_for.insert((item, want.id));
+                    space.begun.remove(&(item, want.id));
                     let before = space.ready.insert(
                         want.id,
                         Ready {
@@ -243,15 +271,20 @@ impl Engine {
                             chunks,
                         },
                     );
-                    if let Some(before) = before.filter(|b| b.staged != space.ready[&id].staged) {
-                        space.unwanted.push((before.staged, before.meta.ino));
-                    }
+                    space.unwanted.extend(before.map(|b| b.staged));
                     if space.queued.insert(item) {
                         space.steps.push_back(item);
                     }
                 }
                 Err(missed) => {
                     space.underway.remove(&want.id);
+                    if want.size > ONE_CHUNK as u64 {
+                        let before = space.begun.insert((item, want.id), want.hash);
+                        let other = before.filter(|hash| *hash != want.hash);
+                        space
+                            .unwanted
+                            .extend(other.map(|hash| part_name(&hash, &want.id)));
+                    }
                     match missed {
                         Missed::Lost => {
                             space

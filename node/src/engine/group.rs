@@ -4,16 +4,16 @@
 //! steps. Swapped in before it is flushed, a file could come out of a power failure empty under the
 //! name of one that was whole; without its row, a step would be taken for the user's doing.
 
-use ownmesh_crdt::item::Content;
+use ownmesh_crdt::item::{Content, Seen};
 use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 
 use super::plan::Wanted;
 use super::space::{Busy, DISK, RETRY};
 use super::{Effect, Engine, Job, Now};
-use crate::db::DbError;
 use crate::db::base::Base;
 use crate::db::placing::{self, Placing};
+use crate::db::{DbError, chunks};
 use crate::disk::RelPath;
 use crate::disk::hash::Chunk;
 use crate::disk::perform::Step;
@@ -48,6 +48,32 @@ pub(super) enum Then {
     Removed {
         row: Box<Base>,
     },
+}
+
+impl Then {
+    /// What the disk shows once the step is taken.
+    fn shown(&self) -> Option<Wanted> {
+        match self {
+            Self::Put { wanted, .. } => Some(wanted.clone()),
+            // One step at a time: content, mode and time stay what they are, or the place does.
+            Self::Moved { row, wanted } => Some(Wanted {
+                content: row.row.content.clone(),
+                seen: Seen {
+                    p: wanted.seen.p.clone(),
+                    ..row.row.seen.clone()
+                },
+                mode: row.row.mode,
+                mtime: Some(row.row.mtime),
+                ..wanted.clone()
+            }),
+            Self::Meta { row, wanted } => Some(Wanted {
+                content: row.row.content.clone(),
+                seen: row.row.seen.clone(),
+                ..wanted.clone()
+            }),
+            Self::Parked | Self::Removed { .. } => None,
+        }
+    }
 }
 
 impl Engine {
@@ -115,22 +141,25 @@ impl Engine {
         let ready = self.spaces.get(&n).map(|s| &s.ready);
         self.db.write_as(!mutated!(PlacingNotDurable), |tx| {
             for intent in &group {
-                let path = step_path(&intent.step).to_string();
-                let staged = match &intent.step {
-                    Step::Write { staged, .. } => Some(staged.clone()),
-                    _ => None,
-                };
                 let id = *intent.step.id();
-                let ino = ready.and_then(|r| r.get(&id)).map_or(0, |r| r.meta.ino);
+                if let Then::Put { wanted, chunks, .. } = &intent.then
+                    && let Some(Content::File { hash, .. }) = &wanted.content
+                {
+                    chunks::put(tx, n, hash, chunks)?;
+                }
+                let ino = match &intent.then {
+                    Then::Put { .. } => ready.and_then(|r| r.get(&id)).map(|r| r.meta.ino),
+                    Then::Moved { row, .. } | Then::Meta { row, .. } => Some(row.row.stat.ino),
+                    Then::Parked | Then::Removed { .. } => None,
+                };
                 placing::put(
                     tx,
                     n,
                     &Placing {
                         id,
                         item: intent.item,
-                        path,
-                        staged,
                         ino,
+                        wanted: intent.then.shown(),
                     },
                 )?;
             }

@@ -252,8 +252,8 @@ pub enum Effect {
     Discard {
         /// Space row.
         space: i64,
-        /// Their names in `.mesh/tmp` and their inode numbers: what else stands there is the user's.
-        staged: Vec<(String, u64)>,
+        /// Their names in `.mesh/tmp`.
+        staged: Vec<String>,
     },
     /// Remove from the trash what has been kept long enough.
     Sweep {

@@ -90,4 +90,90 @@ impl<'a> Pass<'a> {
             changes,
         });
     }
+
+    /// An item that was parked but found no place in this pass must not stay parked: it stays where
+    /// it is, and so does whatever rests on its going.
+    pub(super) fn drop_parked(&mut self) {
+        let steps: Vec<&Step> = self.group.iter().map(|i| &i.step).collect();
+        let mut keep = kept(&steps).into_iter();
+        self.group.retain(|_| keep.next().unwrap_or(true));
+    }
+}
+
+/// Which steps can be taken if nothing is to stay parked.
+fn kept(steps: &[&Step]) -> Vec<bool> {
+    let mut keep = vec![true; steps.len()];
+    loop {
+        let unparked = |id: &ItemId| {
+            let is = |(n, s): (usize, &&Step)| {
+                keep[n] && matches!(s, Step::Unpark { id: i, .. } if i == id)
+            };
+            steps.iter().enumerate().any(is)
+        };
+        let stuck = |(n, step): (usize, &&Step)| {
+            keep[n] && matches!(step, Step::Park { id, .. } if !unparked(id))
+        };
+        let Some(first) = steps.iter().enumerate().position(stuck) else {
+            return keep;
+        };
+        // What a step that is not taken was to free or to put there, later steps count on.
+        let mut lost: Vec<&RelPath> = Vec::new();
+        for (n, step) in steps.iter().enumerate().skip(first) {
+            let paths = step.paths();
+            let rests = paths
+                .iter()
+                .any(|p| lost.iter().any(|l| p.starts_with(l) || l.starts_with(p)));
+            if n == first || !keep[n] || rests {
+                keep[n] = false;
+                lost.extend(paths);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Stat;
+
+    #[test]
+    fn only_what_rests_on_a_park_without_a_place_is_dropped() {
+        let id = |n: u8| ItemId::from_bytes([n; 16]);
+        let path = |p: &str| RelPath::parse(p).unwrap();
+        let expect = Stat::default();
+        let shift = |n, from: &str, to: &str| Step::Move {
+            id: id(n),
+            from: path(from),
+            to: path(to),
+            expect,
+        };
+        let park = |n, from: &str| Step::Park {
+            id: id(n),
+            from: path(from),
+            expect,
+        };
+        let unpark = |n, to: &str| Step::Unpark {
+            id: id(n),
+            to: path(to),
+        };
+        let steps = [
+            (true, shift(1, "before", "a/before")),
+            (false, park(2, "d")),
+            // Takes the name, and what goes into it, or to the name that would be free then.
+            (false, shift(3, "e", "d")),
+            (false, shift(4, "x", "d/x")),
+            (false, shift(5, "y", "e/y")),
+            // A circle that needs one of those names, and one that needs none.
+            (false, park(6, "p")),
+            (false, shift(7, "q", "p")),
+            (false, unpark(6, "x")),
+            (true, park(8, "r")),
+            (true, shift(9, "s", "r")),
+            (true, unpark(8, "s")),
+            (true, shift(10, "dd", "f")),
+        ];
+        let all: Vec<&Step> = steps.iter().map(|s| &s.1).collect();
+        let expected: Vec<bool> = steps.iter().map(|s| s.0).collect();
+        assert_eq!(kept(&all), expected);
+    }
 }

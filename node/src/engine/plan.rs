@@ -13,33 +13,8 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceSecret};
 use super::author::version_hash;
 use crate::db::base::{self, Base};
 use crate::db::items::ItemRow;
+pub(super) use crate::db::placing::Wanted;
 use crate::db::{Connection, DbError, items, logs};
-
-/// One entry the disk should show for an item: the item itself, or one of its conflict copies.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wanted {
-    pub(super) id: ItemId,
-    pub(super) copy_of: Option<(ItemId, OpId)>,
-    pub(super) parent: ItemId,
-    pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) content: Option<Content>,
-    /// What a disk written from this has seen.
-    pub(super) seen: Seen,
-    pub(super) mode: u32,
-    /// `None`: whatever it is now (directories; copies, whose time nobody recorded).
-    pub(super) mtime: Option<i64>,
-}
-
-impl Wanted {
-    /// Bytes of its content.
-    pub(super) fn bytes(&self) -> u64 {
-        match self.content {
-            Some(Content::File { size, .. }) => size,
-            _ => 0,
-        }
-    }
-}
 
 /// The two sides of one item.
 #[derive(Clone, Debug)]

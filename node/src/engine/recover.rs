@@ -1,23 +1,25 @@
 //! After a crash: what was under way on the disk is looked at before anything else.
 //!
-//! A `placing` row says that a step was about to be taken. What stands at its path now is not taken
-//! for the user's edit before that is cleared up, and a path that is empty because the step was half
-//! done is never read as the user's deletion: its base row goes instead, and the item is made again.
+//! A `placing` row says that a step was about to be taken, and what base is to say afterwards. Two
+//! things are guarded against. What the step has put in place must not be taken for the user's doing
+//! by the first scan, whatever has become of the item in the mesh meanwhile: it would come back after
+//! a deletion, or keep a name it has lost. And a path that is empty because the step was half done
+//! must not be read as the user's deletion: its base row goes instead, and the item is made again.
+//!
+//! A power loss in here finds the rows as they were, since all that base gets is one durable write.
 
-use std::collections::BTreeMap;
-
-use ownmesh_crdt::doc::{ChangeOp, CheckedChange};
-use ownmesh_crdt::item::{Content, ItemState, Kind, Seen};
-use ownmesh_crdt::op::{OpId, Scalar};
-use ownmesh_crypto::{ItemId, SpaceSecret};
+use ownmesh_crdt::item::{Content, ItemState, Kind};
+use ownmesh_crypto::{ContentHash, ItemId};
 
 use super::Engine;
+use super::author::forget_content;
+use super::fetch;
+use super::settle::make_room;
 use crate::db::base::{self, Base};
 use crate::db::placing::{self, Placing};
 use crate::db::{Connection, DbError, dirty, items};
-use crate::disk::base::BaseRow;
-use crate::disk::hash::hash_file;
-use crate::disk::{Disk, Meta, MetaKind, RelPath, TMP, perform, private, trash};
+use crate::disk::base::{BaseRow, kind_on_disk};
+use crate::disk::{Disk, Meta, MetaKind, RelPath, TMP, lift, perform, private, trash};
 
 /// Forgets that an entry, and all below it, stands on the disk; it is made again.
 pub(super) fn forget_subtree(tx: &Connection, n: i64, id: &ItemId) -> Result<(), DbError> {
@@ -53,45 +55,14 @@ impl Engine {
     /// # Errors
     /// If the disk cannot be read: the space is not to be used then.
     pub fn recover(&mut self, n: i64, disk: &dyn Disk, seconds: u64) -> Result<(), String> {
-        if ownmesh_crdt::mutated!(NoRecovery) {
+        if ownmesh_crdt::mutated!(NoRecovery) || !self.spaces.contains_key(&n) {
             return Ok(());
         }
-        let Some((_, secret)) = self.space_keys(n) else {
-            return Ok(());
-        };
         let rows = placing::all(self.db.read(), n).map_err(|e| e.to_string())?;
-        let staged: BTreeMap<String, u64> = rows
-            .iter()
-            .filter_map(|r| Some((r.staged.clone()?, r.ino)))
-            .collect();
-        // Parked entries go back where base has them, or aside if that place is taken.
-        let mut moved = Vec::new();
-        for row in &rows {
-            let parked = perform::parked(&row.id);
-            if disk.meta(&parked).map_err(|e| e.to_string())?.is_none() {
-                continue;
-            }
-            let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
-            let free = home.filter(|home| disk.meta(home).ok().flatten().is_none());
-            if let Some(home) = free
-                && disk.rename_new(&parked, &home).is_ok()
-            {
-                drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
-                continue;
-            }
-            let stands = disk.rename_new(&parked, &perform::aside(&row.id)).is_ok();
-            if stands {
-                drop(disk.sync_dir(&RelPath::ROOT));
-            }
-            moved.push((row.id, stands));
-        }
-        let ours = |path: &RelPath, meta: &Meta| {
-            let Some(name) = path.name() else {
-                return false;
-            };
-            path.parent() == Some(private(TMP))
-                && name.starts_with("s-")
-                && staged.get(name).is_none_or(|ino| *ino == meta.ino)
+        let moved = self.bring_back(n, disk, &rows)?;
+        // What is staged is always ours; anything else there was on its way from or to its place.
+        let ours = |path: &RelPath, _: &Meta| {
+            path.parent() == Some(private(TMP)) && path.name().is_some_and(fetch::is_staged)
         };
         let saved = perform::salvage(disk, &ours, &|name| {
             trash::name(seconds, &ItemId::ROOT, name)
@@ -100,210 +71,224 @@ impl Engine {
         for path in &saved {
             tracing::warn!(%path, "a crash left this half done; it was brought to the trash");
         }
-        // What is left there is ours and of no use, except large contents that can be continued.
-        for entry in disk.list(&private(TMP)).map_err(|e| e.to_string())? {
-            if let Ok(name) = entry.name
-                && !name.ends_with(".part")
-            {
-                drop(disk.remove(&private(TMP).join(&name).map_err(|e| e.to_string())?));
-            }
-        }
         self.db
-            .write(|tx| {
+            .write_as(!rows.is_empty(), |tx| {
                 for (id, stands) in &moved {
                     unparked(tx, n, id, *stands)?;
                 }
                 for id in base::orphans(tx, n)? {
                     forget_subtree(tx, n, &id)?;
                 }
-                let ours = |row: &Placing| saved.iter().any(|path| is_of(path, &row.id));
-                rows.iter()
-                    .try_for_each(|row| clear(tx, n, disk, row, ours(row), &secret))?;
-                // Directories before what is in them, whatever order the rows have.
-                let mut progress = true;
-                while progress {
-                    progress = false;
-                    for row in &rows {
-                        progress |= remember(tx, n, disk, row, &secret)?;
-                    }
+                if !ownmesh_crdt::mutated!(PlacedForgotten) {
+                    remember_all(tx, n, disk, &rows)?;
                 }
-                Ok(())
+                rows.iter()
+                    .try_for_each(|row| give_back_modes(tx, n, disk, row))?;
+                rows.iter().try_for_each(|row| clear(tx, n, disk, row))
             })
-            .map_err(|e: DbError| e.to_string())
+            .map_err(|e: DbError| e.to_string())?;
+        self.sweep(n, disk)
     }
-}
 
-/// Whether a file that was brought to the trash had been taken out of an entry's place by a step.
-fn is_of(path: &RelPath, id: &ItemId) -> bool {
-    let name = path.name().unwrap_or_default();
-    name.ends_with(&format!("rm-{id}")) || name.ends_with(&format!("over-{id}"))
-}
-
-/// `taken`: the step had taken what stood there away and got no further.
-fn clear(
-    tx: &Connection,
-    n: i64,
-    disk: &dyn Disk,
-    row: &Placing,
-    taken: bool,
-    secret: &SpaceSecret,
-) -> Result<(), DbError> {
-    if let Some(path) = base::path(tx, n, &row.id)?
-        && disk.meta(&path).ok().flatten().is_none()
-    {
-        // A move is done or not done: what stands in neither place was deleted, as a scan will see.
-        // Only where a step takes something away before it puts something there, or removes what
-        // the mesh has deleted, an empty place says nothing.
-        let alive = items::place(tx, n, &row.item)?.is_some_and(|s| s.alive);
-        if taken || !alive {
-            forget_subtree(tx, n, &row.id)?;
-        }
-    }
-    if let Some(mut b) = base::get(tx, n, &row.id)?
-        && let Some(path) = base::path(tx, n, &row.id)?
-    {
-        // What stands there now may be the new content already, put there by the step and not by the
-        // user: it supersedes nothing.
-        let ours = disk
-            .meta(&path)
-            .ok()
-            .flatten()
-            .is_some_and(|m| m.ino == row.ino);
-        if ours || b.row.kind == Kind::Symlink {
-            b.row.seen.c.clear();
-            if let Some(placed) = placed_by_us(tx, n, disk, &path, row, secret)? {
-                // Not read as an edit even if the mesh has gone on since: it would come back as a
-                // conflict, or bring back what was deleted.
-                b.row.seen.c = placed.ops;
-                b.row.content = Some(placed.content);
-                (b.row.mode, b.row.mtime, b.row.stat) =
-                    (placed.meta.mode, placed.meta.mtime_ns, placed.meta.stat());
-                (b.asked_mode, b.asked_mtime, b.row.racy) = (b.row.mode, b.row.mtime, true);
+    /// Parked entries, and those that a step has set aside, go back where base has them, or stand
+    /// aside if that place is taken. Returns what is elsewhere than base says, and whether it stands.
+    fn bring_back(
+        &self,
+        n: i64,
+        disk: &dyn Disk,
+        rows: &[Placing],
+    ) -> Result<Vec<(ItemId, bool)>, String> {
+        let mut moved = Vec::new();
+        for row in rows {
+            let home = base::path(self.db.read(), n, &row.id).map_err(|e| e.to_string())?;
+            let aside = perform::aside(&row.id);
+            for from in [perform::parked(&row.id), aside.clone()] {
+                if home.as_ref() == Some(&from)
+                    || ownmesh_crdt::mutated!(AsideForgotten) && from == aside
+                    || disk.meta(&from).map_err(|e| e.to_string())?.is_none()
+                {
+                    continue;
+                }
+                let free = home
+                    .as_ref()
+                    .filter(|home| disk.meta(home).ok().flatten().is_none());
+                if let Some(home) = free
+                    && disk.rename_new(&from, home).is_ok()
+                {
+                    drop(disk.sync_dir(&home.parent().unwrap_or(RelPath::ROOT)));
+                    continue;
+                }
+                let stands = from == aside || disk.rename_new(&from, &aside).is_ok();
+                if stands {
+                    drop(disk.sync_dir(&RelPath::ROOT));
+                }
+                moved.push((row.id, stands));
             }
-            base::put(tx, n, &b)?;
         }
+        Ok(moved)
     }
-    dirty::mark(tx, n, &row.item, 0)?;
-    placing::remove(tx, n, &row.id)
+
+    /// Removes what lies staged: it is fetched again. Only the beginnings of large contents that are
+    /// still wanted stay.
+    fn sweep(&mut self, n: i64, disk: &dyn Disk) -> Result<(), String> {
+        let fail = |e: DbError| e.to_string();
+        for entry in disk.list(&private(TMP)).map_err(|e| e.to_string())? {
+            let Ok(name) = entry.name else { continue };
+            if !fetch::is_staged(&name) {
+                continue;
+            }
+            if let Some(id) = fetch::part_of(&name) {
+                let item = items::get(self.db.read(), n, &id).map_err(fail)?;
+                let state = item.and_then(|item| ItemState::from_registers(&item.doc.regs));
+                let named = |hash: &ContentHash| fetch::part_name(hash, &id) == name;
+                let hash = state
+                    .iter()
+                    .flat_map(|s| &s.versions)
+                    .find_map(|(_, c)| match c {
+                        Content::File { hash, .. } if named(hash) => Some(*hash),
+                        _ => None,
+                    });
+                if let (Some(hash), Some(space)) = (hash, self.spaces.get_mut(&n)) {
+                    space.begun.insert((id, id), hash);
+                    continue;
+                }
+            }
+            drop(disk.remove(&private(TMP).join(&name).map_err(|e| e.to_string())?));
+        }
+        Ok(())
+    }
 }
 
-/// Something new was put in place and the process died before base said so. It is what the mesh asked
-/// for, not what the user made: a deletion that arrives before the first scan must find it, or it
-/// would be taken for a new file and come back. Returns whether base says so now.
-fn remember(
-    tx: &Connection,
-    n: i64,
-    disk: &dyn Disk,
-    row: &Placing,
-    secret: &SpaceSecret,
-) -> Result<bool, DbError> {
-    if row.id != row.item || base::get(tx, n, &row.id)?.is_some() {
-        return Ok(false);
+/// Base gets what it would have got at the end of the steps, for those that the disk shows. In
+/// rounds, since a place is only known when the directories above it are.
+fn remember_all(tx: &Connection, n: i64, disk: &dyn Disk, rows: &[Placing]) -> Result<(), DbError> {
+    let mut left: Vec<&Placing> = rows.iter().filter(|row| row.wanted.is_some()).collect();
+    loop {
+        let before = left.len();
+        let mut still = Vec::new();
+        for row in left {
+            if !remember(tx, n, disk, row)? {
+                still.push(row);
+            }
+        }
+        left = still;
+        if left.len() == before {
+            return Ok(());
+        }
     }
-    let Ok(path) = RelPath::parse(&row.path) else {
+}
+
+/// Returns whether the disk shows the step as taken, and base says so now.
+fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<bool, DbError> {
+    let Some(wanted) = &row.wanted else {
+        return Ok(false);
+    };
+    let dir = base::path(tx, n, &wanted.parent)?;
+    let Some(path) = dir.and_then(|dir| dir.join(&wanted.name).ok()) else {
         return Ok(false);
     };
     let Some(meta) = disk.meta(&path).ok().flatten() else {
         return Ok(false);
     };
-    let Some(item) = items::get(tx, n, &row.item)? else {
+    let target = |target: &String| disk.read_link(&path).is_ok_and(|is| is == *target);
+    let shown = kind_on_disk(meta.kind) == Some(wanted.kind)
+        && row.ino.is_none_or(|ino| ino == meta.ino)
+        && match &wanted.content {
+            Some(Content::Link { target: to }) => target(to),
+            Some(Content::File { .. }) => row.ino.is_some(),
+            None => true,
+        };
+    if !shown {
         return Ok(false);
-    };
-    let (Some(parent), Some(name)) = (item.spot.ep, item.spot.shown.clone()) else {
-        return Ok(false);
-    };
-    let here = path.name() == Some(name.as_str())
-        && base::path(tx, n, &parent)? == path.parent()
-        && base::at(tx, n, &parent, &name)?.is_none();
-    let Some(state) = ItemState::from_registers(&item.doc.regs).filter(|_| here) else {
-        return Ok(false);
-    };
-    let (content, ops) = match (state.kind, meta.kind) {
-        (Kind::Dir, MetaKind::Dir) => (None, Vec::new()),
-        (Kind::File, MetaKind::File) => match placed_by_us(tx, n, disk, &path, row, secret)? {
-            Some(placed) => (Some(placed.content), placed.ops),
-            None => return Ok(false),
-        },
-        _ => return Ok(false),
-    };
-    let b = Base {
-        row: BaseRow {
-            id: row.item,
-            copy_of: None,
-            parent,
-            name,
-            kind: state.kind,
-            content,
-            seen: Seen {
-                c: ops,
-                ..state.seen()
+    }
+    let before = base::get(tx, n, &row.id)?;
+    let old = before.as_ref().and_then(|b| b.row.content.clone());
+    let b = match before {
+        // The same file as before, elsewhere or with another mode and time. What else changed of it
+        // is the user's doing.
+        Some(mut b) if Some(b.row.stat.ino) == row.ino => {
+            if meta.mode != b.row.mode && meta.mode == wanted.mode {
+                (b.row.mode, b.asked_mode) = (meta.mode, meta.mode);
+            }
+            if meta.mtime_ns != b.row.mtime && Some(meta.mtime_ns) == wanted.mtime {
+                (b.row.mtime, b.asked_mtime) = (meta.mtime_ns, meta.mtime_ns);
+            }
+            b.row.parent = wanted.parent;
+            b.row.name.clone_from(&wanted.name);
+            b.row.seen.clone_from(&wanted.seen);
+            b.row.racy |= b.row.kind == Kind::File;
+            b
+        }
+        // Read again by the scan: what the user wrote into it since is an edit of what he saw there.
+        _ => Base {
+            row: BaseRow {
+                id: row.id,
+                copy_of: wanted.copy_of,
+                parent: wanted.parent,
+                name: wanted.name.clone(),
+                kind: wanted.kind,
+                content: wanted.content.clone(),
+                seen: wanted.seen.clone(),
+                mode: meta.mode,
+                mtime: meta.mtime_ns,
+                stat: meta.stat(),
+                racy: wanted.kind == Kind::File,
             },
-            mode: meta.mode,
-            mtime: meta.mtime_ns,
-            stat: meta.stat(),
-            racy: true,
+            asked_mode: meta.mode,
+            asked_mtime: meta.mtime_ns,
         },
-        asked_mode: meta.mode,
-        asked_mtime: meta.mtime_ns,
     };
+    make_room(tx, n, wanted)?;
     base::put(tx, n, &b)?;
+    forget_content(tx, n, old.as_ref(), wanted.content.as_ref(), &row.id)?;
     Ok(true)
 }
 
-/// What a step put in place.
-struct Placed {
-    content: Content,
-    /// The operations of it that still stand.
-    ops: Vec<OpId>,
-    meta: Meta,
-}
-
-/// The file at `path`, if it is the one a step swapped in and holds what the item held at some time:
-/// anything else is the user's.
-fn placed_by_us(
-    tx: &Connection,
-    n: i64,
-    disk: &dyn Disk,
-    path: &RelPath,
-    row: &Placing,
-    secret: &SpaceSecret,
-) -> Result<Option<Placed>, DbError> {
-    let Some(meta) = disk.meta(path).ok().flatten() else {
-        return Ok(None);
-    };
-    if row.staged.is_none() || meta.ino != row.ino || meta.kind != MetaKind::File {
-        return Ok(None);
-    }
-    let Ok(hashed) = hash_file(disk, path, secret) else {
-        return Ok(None);
-    };
-    let Some(item) = items::get(tx, n, &row.item)? else {
-        return Ok(None);
-    };
-    let changes = item
-        .doc
-        .changes()
-        .map_err(|_| DbError::Damaged("document"))?;
-    let ever = changes
-        .iter()
-        .filter_map(|bytes| CheckedChange::check(bytes).ok())
-        .any(|change| change.ops().iter().any(|op| puts(op, &hashed.content)));
-    if !ever {
-        return Ok(None);
-    }
-    let state = ItemState::from_registers(&item.doc.regs);
-    Ok(Some(Placed {
-        ops: state.map(|s| s.ops_of(&hashed.content)).unwrap_or_default(),
-        content: hashed.content,
-        meta: hashed.meta,
-    }))
-}
-
-fn puts(op: &ChangeOp, content: &Content) -> bool {
-    match &op.put {
-        Some(Scalar::Bytes(bytes)) if op.key == "c" => {
-            Content::decode(bytes).as_ref() == Some(content)
+/// A directory that was made writable for the moment of a step gets its mode back, or the scan would
+/// take that for the user's doing.
+fn give_back_modes(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
+    let from = base::get(tx, n, &row.id)?.map(|b| b.row.parent);
+    let to = row.wanted.as_ref().map(|w| w.parent);
+    let mut dirs: Vec<ItemId> = from.into_iter().chain(to).collect();
+    while let Some(dir) = dirs.pop() {
+        let Some(b) = base::get(tx, n, &dir)? else {
+            continue;
+        };
+        dirs.push(b.row.parent);
+        let Some(path) = base::path(tx, n, &dir)? else {
+            continue;
+        };
+        let lifted = |m: &Meta| {
+            m.kind == MetaKind::Dir && m.mode != b.row.mode && m.mode == lift(b.row.mode)
+        };
+        if disk.meta(&path).ok().flatten().is_some_and(|m| lifted(&m)) {
+            let given = disk.set_mode(&path, b.row.mode);
+            if let Err(error) = given.and_then(|()| disk.sync_dir(&path)) {
+                tracing::warn!(%path, %error, "the directory stays writable");
+            }
         }
-        _ => false,
     }
+    Ok(())
+}
+
+fn clear(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<(), DbError> {
+    if let Some(b) = base::get(tx, n, &row.id)?
+        && let Some(path) = base::path(tx, n, &row.id)?
+        && disk.meta(&path).ok().flatten().is_none()
+    {
+        // A move is done or not done: what stands in neither place was deleted, as a scan will see.
+        // Where a step takes something away, for good or to put something there, an empty place
+        // says nothing.
+        let same = row.wanted.is_some() && row.ino == Some(b.row.stat.ino);
+        if !same {
+            forget_subtree(tx, n, &row.id)?;
+        }
+    }
+    if let Some(wanted) = &row.wanted
+        && base::get(tx, n, &row.id)?.is_none_or(|b| b.row.content != wanted.content)
+    {
+        forget_content(tx, n, wanted.content.as_ref(), None, &row.id)?;
+    }
+    dirty::mark(tx, n, &row.item, 0)?;
+    placing::remove(tx, n, &row.id)
 }

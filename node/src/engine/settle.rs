@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crdt::item::Kind;
 use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 
@@ -16,7 +16,7 @@ use super::plan::Wanted;
 use super::space::{Busy, DISK, RETRY};
 use super::{Engine, Job, Notice, Now};
 use crate::db::base::{self, Base};
-use crate::db::{Connection, DbError, chunks, dirty, items, placing};
+use crate::db::{Connection, DbError, dirty, items, placing};
 use crate::disk::base::BaseRow;
 use crate::disk::perform::{Outcome, Refused, Step};
 use crate::disk::{Meta, RelPath, Stat};
@@ -89,6 +89,8 @@ impl Engine {
                             && let Some(meta) = metas.get(intent.step.id())
                         {
                             settle(tx, n, intent, Some(meta))?;
+                        } else if let Then::Put { wanted, .. } = &intent.then {
+                            forget_content(tx, n, wanted.content.as_ref(), None, &wanted.id)?;
                         }
                         let path = step_path(&intent.step);
                         match refused {
@@ -122,11 +124,8 @@ impl Engine {
                 if let Some(ready) = space.ready.remove(id)
                     && outcome.done.is_err()
                 {
-                    space.unwanted.push((ready.staged, ready.meta.ino));
+                    space.unwanted.push(ready.staged);
                 }
-            }
-            if outcome.done.is_err() {
-                space.staged += 1;
             }
             if outcome.done.is_ok() {
                 space.problems.remove(step_path(&intent.step).as_str());
@@ -173,18 +172,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
     let stat = meta.map(Meta::stat);
     let mut displaced = false;
     match (&intent.then, meta, stat) {
-        (
-            Then::Put {
-                wanted,
-                chunks,
-                old,
-            },
-            Some(meta),
-            Some(stat),
-        ) => {
-            if let Some(Content::File { hash, .. }) = &wanted.content {
-                chunks::put(tx, n, hash, chunks)?;
-            }
+        (Then::Put { wanted, old, .. }, Some(meta), Some(stat)) => {
             displaced = make_room(tx, n, wanted)?;
             base::put(tx, n, &row(wanted, meta, stat))?;
             forget_content(tx, n, old.as_ref(), wanted.content.as_ref(), &wanted.id)?;
@@ -235,7 +223,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
 /// What base still has under the name of an entry that stands there now was moved or deleted by the
 /// user in the moment before. A scan finds out which: its row waits under a name that nothing has.
 /// Returns whether there was one.
-fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<bool, DbError> {
+pub(super) fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<bool, DbError> {
     match base::at(tx, n, &wanted.parent, &wanted.name)? {
         Some(mut other) if other.row.id != wanted.id => {
             other.row.name = base::nowhere(&other.row.id);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
-use super::fetch::{Fetch, Ready};
+use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
 use super::lacking::Transfer;
 use super::pace::Pace;
@@ -83,8 +83,12 @@ pub struct Space {
     pub(super) ready: BTreeMap<ItemId, Ready>,
     /// Which entries of an item have content in `ready`.
     pub(super) staged_for: BTreeSet<(ItemId, ItemId)>,
-    /// Staged files nobody wants any more, and their inode numbers.
-    pub(super) unwanted: Vec<(String, u64)>,
+    /// Large contents of which a fetch that failed may have left a part, by item and entry.
+    pub(super) begun: BTreeMap<(ItemId, ItemId), ContentHash>,
+    /// Files below `.mesh/tmp` nobody wants any more.
+    pub(super) unwanted: Vec<String>,
+    /// Number for names of staged files.
+    pub(super) staged: u64,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
     pub(super) problems: BTreeMap<String, Problem>,
@@ -100,8 +104,6 @@ pub struct Space {
     pub(super) deletions: VecDeque<(u64, u64)>,
     /// The folder that is marked next is another one: nothing in it is known.
     pub(super) refill: bool,
-    /// Number for names of staged files.
-    pub(super) staged: u64,
     /// Last number of the list the brake has looked at.
     pub(super) brake_seen: i64,
     /// Many deletions are waiting for more: since when, and when the last came.
@@ -151,6 +153,7 @@ impl Space {
             told_missing: 0,
             deletions: VecDeque::new(),
             refill: false,
+            begun: BTreeMap::new(),
             staged: 0,
             brake_seen: 0,
             held: None,
@@ -275,10 +278,20 @@ impl Space {
                 .is_some_and(|r| r.item == *item && !wanted(&id, &r.hash))
             {
                 self.unwanted
-                    .extend(self.ready.remove(&id).map(|r| (r.staged, r.meta.ino)));
+                    .extend(self.ready.remove(&id).map(|r| r.staged));
                 self.underway.remove(&id);
                 self.staged_for.remove(&(*item, id));
             }
+        }
+        let gone: Vec<_> = self
+            .begun
+            .range(first..=last)
+            .filter(|((_, id), hash)| !wanted(id, hash))
+            .map(|(key, hash)| (*key, *hash))
+            .collect();
+        for (key, hash) in gone {
+            self.begun.remove(&key);
+            self.unwanted.push(fetch::part_name(&hash, &key.1));
         }
     }
 

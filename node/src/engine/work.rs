@@ -17,7 +17,6 @@ use super::registry::name_of;
 use super::steps::{Planned, one};
 use super::{Effect, Engine, Now};
 use crate::db::{DbError, base, dirty};
-use crate::disk::perform::Step;
 
 /// Steps in one group: a crash costs at most so many to redo.
 const GROUP: usize = 1_000;
@@ -135,47 +134,41 @@ impl Engine {
         let known = &self.registry;
         let names = |d: &DeviceId| name_of(known, d);
         let mut left = Vec::new();
-        let group =
-            self.db.write(|tx| {
-                let mut pass = Pass::new(tx, n);
-                for item in queue {
-                    if pass.group.len() >= GROUP
-                        || wants.len() >= room && space.ready.is_empty()
-                        || wants.len() >= READY
-                    {
-                        left.push(item);
-                        continue;
-                    }
-                    let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
-                    match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                        Planned::Clean => dirty::clean(tx, n, &item)?,
-                        Planned::Stepped | Planned::Later => {}
-                        Planned::Fetch(wanted) => {
-                            if wants.len() + wanted.len() <= room && bytes_left > 0 {
-                                let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
-                                bytes_left = bytes_left.saturating_sub(bytes);
-                                wants.extend(wanted.into_iter().map(|w| (item, w)));
-                            } else {
-                                left.push(item);
-                            }
+        let group = self.db.write(|tx| {
+            let mut pass = Pass::new(tx, n);
+            for item in queue {
+                if pass.group.len() >= GROUP
+                    || wants.len() >= room && space.ready.is_empty()
+                    || wants.len() >= READY
+                {
+                    left.push(item);
+                    continue;
+                }
+                let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
+                match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
+                    Planned::Clean => dirty::clean(tx, n, &item)?,
+                    Planned::Stepped | Planned::Later => {}
+                    Planned::Fetch(wanted) => {
+                        if wants.len() + wanted.len() <= room && bytes_left > 0 {
+                            let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
+                            bytes_left = bytes_left.saturating_sub(bytes);
+                            wants.extend(wanted.into_iter().map(|w| (item, w)));
+                        } else {
+                            left.push(item);
                         }
                     }
                 }
-                for id in pass.parked.clone() {
-                    let item = base::get(tx, n, &id)?
-                        .and_then(|b| b.row.copy_of)
-                        .map_or(id, |c| c.0);
-                    let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
-                    one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)?;
-                }
-                // An item that was parked but found no place in this pass must not stay parked.
-                if let Some(cut) = pass.group.iter().position(
-                    |i| matches!(&i.step, Step::Park { id, .. } if pass.parked.contains(id)),
-                ) {
-                    pass.group.truncate(cut);
-                }
-                Ok::<_, DbError>(pass.group)
-            })?;
+            }
+            for id in pass.parked.clone() {
+                let item = base::get(tx, n, &id)?
+                    .and_then(|b| b.row.copy_of)
+                    .map_or(id, |c| c.0);
+                let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
+                one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)?;
+            }
+            pass.drop_parked();
+            Ok::<_, DbError>(pass.group)
+        })?;
         if let Some(space) = self.spaces.get_mut(&n) {
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {

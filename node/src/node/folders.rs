@@ -12,6 +12,7 @@ use std::time::Instant;
 use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
 
 use super::Inbox;
+use super::held::Held;
 use crate::content::counters::Progress;
 use crate::content::fetch::{
     FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
@@ -29,7 +30,7 @@ use crate::net::NetHandle;
 
 /// One folder in service.
 struct Folder {
-    disk: Arc<dyn Disk>,
+    disk: Arc<Held>,
     id: SpaceId,
     secret: SpaceSecret,
     /// Whether it was the folder that was added when it was opened.
@@ -84,14 +85,16 @@ impl Folders {
     }
 
     pub(super) fn disk(&self, space: i64) -> Option<Arc<dyn Disk>> {
-        self.open.get(&space).map(|f| f.disk.clone())
+        self.open
+            .get(&space)
+            .map(|f| f.disk.clone() as Arc<dyn Disk>)
     }
 
     /// Opens a folder, heals what a crash left in it, and watches it. A folder that cannot be
     /// opened stays shut; the next scan tries again and reports it.
     pub(super) fn open(&mut self, engine: &mut Engine, space: i64, path: &str, now: Now) {
         let disk = match RealDisk::open(path) {
-            Ok(disk) => Arc::new(disk),
+            Ok(disk) => Arc::new(Held::new(disk)),
             Err(error) => {
                 tracing::warn!(path, %error, "the folder cannot be opened");
                 return;
@@ -153,11 +156,16 @@ impl Folders {
     }
 
     pub(super) fn close(&mut self, space: i64) {
-        drop_aside(self.open.remove(&space));
+        if let Some(folder) = self.open.remove(&space) {
+            folder.disk.let_go();
+            drop_aside(folder);
+        }
     }
 
     pub(super) fn close_all(&mut self) {
-        drop_aside(std::mem::take(&mut self.open));
+        let open = std::mem::take(&mut self.open);
+        open.values().for_each(|folder| folder.disk.let_go());
+        drop_aside(open);
     }
 
     pub(super) fn scan(&mut self, space: i64, job: Job, guard: Guard, look: Look) {
@@ -177,7 +185,7 @@ impl Folders {
         if !folder.right || crate::disk::scan::check(&*disk, &guard).is_err() {
             // Another folder than the one that was added, or a disk that was pulled and came back:
             // opened anew by the next scan.
-            drop_aside(self.open.remove(&space));
+            self.close(space);
         }
         let failed = Event::Scanned {
             space,
@@ -226,11 +234,7 @@ impl Folders {
             error: Some("the flush failed".into()),
         };
         self::job("sync", inbox, failed, move |_| {
-            let done = if files.is_empty() {
-                disk.sync_all()
-            } else {
-                files.iter().try_for_each(|f| disk.sync_file(f))
-            };
+            let done = crate::disk::flush(&*disk, &files);
             Event::Synced {
                 space,
                 job,
@@ -279,11 +283,11 @@ impl Folders {
         });
     }
 
-    pub(super) fn discard(&self, space: i64, staged: Vec<(String, u64)>) {
+    pub(super) fn discard(&self, space: i64, staged: Vec<String>) {
         let Some(disk) = self.disk(space) else { return };
         worker("discard", move || {
-            for (name, ino) in staged {
-                crate::disk::discard(&*disk, &name, ino, unix_seconds());
+            for name in staged {
+                crate::disk::discard(&*disk, &name);
             }
         });
     }

@@ -38,7 +38,10 @@ fn placed_and(
             let engine = world.devices[1].engine.as_ref().expect("it runs");
             let conn = engine.db().read();
             let placing = ownmesh_node::db::placing::all(conn, b).expect("rows");
-            let row = placing.iter().find(|p| p.path == name)?;
+            let is = |p: &&ownmesh_node::db::placing::Placing| {
+                p.wanted.as_ref().is_some_and(|w| w.name == name)
+            };
+            let row = placing.iter().find(is)?;
             let base = ownmesh_node::db::base::get(conn, b, &row.id).expect("rows");
             let spot = ownmesh_node::db::items::place(conn, b, &row.item).expect("rows")?;
             Some((base.is_some(), spot.shown))
@@ -183,6 +186,48 @@ fn killed_at_copies(times: usize) {
     );
 }
 
+/// A process dies while it puts something into a directory that its owner may not write to: the right it
+/// gave itself for that moment is no change of the user's.
+pub fn writable_for_a_moment() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("cache");
+        d.user_write("cache/old", "old");
+        d.user_mkdir("other");
+        d.user_chmod("cache", 0o555);
+        d.user_chmod("other", 0o000);
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_rename("cache/old", "other/new"));
+    let space = world.devices[0].space.expect("it takes part");
+    world.give(
+        0,
+        Event::Disturbed {
+            space,
+            dirs: Vec::new(),
+        },
+    );
+    let steps = loop {
+        world.step();
+        if let Some(steps) = world.take_steps(1) {
+            break steps;
+        }
+    };
+    assert_eq!(steps.len(), 1);
+    let disk = world.devices[1].disk.clone();
+    for dir in ["cache", "other"] {
+        let mode = disk.snapshot()[dir].mode;
+        disk.user_chmod(dir, ownmesh_node::disk::lift(mode));
+    }
+    world.end(1, End::Kill);
+    world.start(1);
+    let world = end(world);
+    for d in 0..2 {
+        let all = world.devices[d].disk.snapshot();
+        assert_eq!((all["cache"].mode, all["other"].mode), (0o555, 0));
+    }
+}
+
 /// Power goes in the middle of steps, and once more when what that left is cleared up, before
 /// anything is flushed.
 pub fn power_lost_while_healing() {
@@ -225,19 +270,28 @@ pub fn power_lost_while_healing() {
             .image()
             .expect("an image");
         world.cut(AB, false);
+        world.devices[1].doom = Some(End::Power);
+        world.devices[1].disk.crash_after(n % 7);
         world.start(1);
         for _ in 0..n % 3 {
             world.step();
         }
-        let Some(engine) = world.devices[1].engine.as_ref() else {
-            continue;
-        };
-        if engine.db().durable_commits() > 0 {
-            continue;
+        match world.devices[1].engine.as_ref() {
+            // It died while it was clearing up.
+            None => {}
+            // Nothing of what it has cleared up is flushed.
+            Some(engine) if engine.db().durable_commits() == 0 => {
+                world.end(1, End::Power);
+                let db = ownmesh_node::db::Db::from_image(&image).expect("an image");
+                world.devices[1].db = Some(db);
+            }
+            Some(_) => {
+                world.devices[1].disk.revive();
+                world.devices[1].doom = None;
+                continue;
+            }
         }
         hits += 1;
-        world.end(1, End::Power);
-        world.devices[1].db = Some(ownmesh_node::db::Db::from_image(&image).expect("an image"));
         world.start(1);
         world.join(AB);
         if let Err(why) = world.verdict() {

@@ -31,7 +31,23 @@ impl Performer<'_> {
         if ours.mtime_ns != mtime {
             self.disk.set_mtime(&tmp, mtime)?;
         }
-        self.place(id, path, &tmp, over)
+        if over.is_none() {
+            return self.place(id, path, &tmp, None);
+        }
+        // A swap puts what the user had under our name: one that no staged file has, so that nobody
+        // takes it for one.
+        let mine = private(TMP).with(&format!("in-{id}"));
+        self.clear(id, &mine)?;
+        self.disk.rename_new(&tmp, &mine)?;
+        let done = self.place(id, path, &mine, over);
+        if done.is_err() {
+            let left = self.disk.meta_lifted(&mine)?;
+            if left.is_none_or(|m| m.ino != ours.ino) || self.disk.rename_new(&mine, &tmp).is_err()
+            {
+                self.clear(id, &mine)?;
+            }
+        }
+        done
     }
 
     pub(super) fn link(
@@ -44,7 +60,7 @@ impl Performer<'_> {
         if over.is_none() {
             self.disk.symlink(target, path)?;
             self.touch_parent(path);
-            return Ok(self.disk.meta(path)?);
+            return Ok(self.disk.meta_lifted(path)?);
         }
         let tmp = private(TMP).with(&format!("ln-{id}"));
         self.clear(id, &tmp)?;
@@ -58,7 +74,7 @@ impl Performer<'_> {
     }
 
     fn place(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: Option<&Stat>) -> Done {
-        let ours = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let ours = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         match over {
             None => {
                 self.disk.rename_new(tmp, path)?;
@@ -82,7 +98,7 @@ impl Performer<'_> {
             }
         }
         // Base must get what *we* wrote: what a user saved over it meanwhile has to differ from it.
-        Ok(Some(match self.disk.meta(path)? {
+        Ok(Some(match self.disk.meta_lifted(path)? {
             Some(now) if ours.stat().same_content_likely(&now) && ours.mode == now.mode => now,
             _ => ours,
         }))
@@ -97,7 +113,7 @@ impl Performer<'_> {
         over: &Stat,
         ours: &Meta,
     ) -> Result<(), Refused> {
-        let out = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         let refused = if out.kind != MetaKind::Dir && came_out(over, &out) {
             match self.discard(id, tmp) {
                 Ok(()) => return Ok(()),
@@ -116,7 +132,7 @@ impl Performer<'_> {
             Err(e) => return Err(e.into()),
         }
         // Ours should be back. If not, a second save fell on it: the later one belongs at the path.
-        let back = self.disk.meta(tmp)?.ok_or(Refused::Missing)?;
+        let back = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         if !ours.stat().same_content_likely(&back) {
             match self.disk.exchange(tmp, path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => self.put_back(id, tmp, path)?,
@@ -139,7 +155,7 @@ impl Performer<'_> {
         self.clear(id, &aside)?;
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
-        let out = self.disk.meta(&aside)?.ok_or(Refused::Missing)?;
+        let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
         if out.kind == MetaKind::Dir || !came_out(over, &out) {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);

@@ -127,15 +127,20 @@ impl Step {
     /// Whether a path it touches lies below one of these.
     pub(super) fn is_below(&self, dirs: &[&RelPath]) -> bool {
         let below = |path: &RelPath| dirs.iter().any(|dir| path != *dir && path.starts_with(dir));
+        self.paths().into_iter().any(below)
+    }
+
+    /// The paths outside of the private folder that it touches.
+    pub(crate) fn paths(&self) -> Vec<&RelPath> {
         match self {
             Self::MakeDir { path, .. }
             | Self::Write { path, .. }
             | Self::Link { path, .. }
             | Self::Remove { path, .. }
-            | Self::Meta { path, .. } => below(path),
-            Self::Move { from, to, .. } => below(from) || below(to),
-            Self::Park { from, .. } => below(from),
-            Self::Unpark { to, .. } => below(to),
+            | Self::Meta { path, .. } => vec![path],
+            Self::Move { from, to, .. } => vec![from, to],
+            Self::Park { from, .. } => vec![from],
+            Self::Unpark { to, .. } => vec![to],
         }
     }
 }

@@ -1,5 +1,7 @@
 //! [`RealDisk`] over directory handles.
 
+mod lifted;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::disk::{
     Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading,
-    lift, private,
+    private,
 };
 
 /// A folder of the real filesystem.
@@ -122,41 +124,6 @@ impl RealDisk {
                 }))
             })?
         })
-    }
-
-    /// Does something to the names in directories that their owner may not write to, as package
-    /// caches are: the right is given for the time of it, and only where it was missing. The mode
-    /// came with the tree and is no lock on the mesh; the folder itself is never touched.
-    ///
-    /// A crash leaves the right given; what heals the steps takes it back ([`crate::disk::lift`]).
-    fn lifted<T>(&self, paths: &[&RelPath], act: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        let refused = match act() {
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => e,
-            done => return done,
-        };
-        let mut given = Vec::new();
-        for dir in paths.iter().filter_map(|path| path.parent()) {
-            if dir.is_root() || dir.components().next() == Some(PRIVATE) {
-                continue;
-            }
-            if let Ok(Some(meta)) = self.meta(&dir)
-                && meta.kind == MetaKind::Dir
-                && lift(meta.mode) != meta.mode
-                && self.set_mode(&dir, lift(meta.mode)).is_ok()
-            {
-                given.push((dir, meta.mode));
-            }
-        }
-        if given.is_empty() {
-            return Err(refused);
-        }
-        let done = act();
-        for (dir, mode) in given {
-            if let Err(error) = self.set_mode(&dir, mode) {
-                tracing::warn!(%dir, %error, "the directory stays writable");
-            }
-        }
-        done
     }
 }
 
@@ -282,6 +249,10 @@ impl Disk for RealDisk {
                 _ => Err(e),
             },
         }
+    }
+
+    fn meta_lifted(&self, path: &RelPath) -> io::Result<Option<Meta>> {
+        self.lifted(&[path], || self.meta(path))
     }
 
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>> {
@@ -413,29 +384,14 @@ impl Disk for RealDisk {
     }
 
     fn set_mode(&self, path: &RelPath, mode: u32) -> io::Result<()> {
-        // Through a handle, as chmod by name would follow a symlink. A file without the right to
-        // read is opened by nobody: there the kernel's way of naming the handle's file is used.
-        match self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
-            Ok(fd) => Ok(fs::fchmod(&fd, mode_of(mode))?),
-            #[cfg(target_os = "linux")]
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                use std::os::fd::AsRawFd;
-                let fd = self.walk(path, OFlags::PATH)?;
-                if meta_of(&fs::fstat(&fd)?).kind == MetaKind::Symlink {
-                    return Err(io::ErrorKind::InvalidInput.into());
-                }
-                Ok(fs::chmod(
-                    format!("/proc/self/fd/{}", fd.as_raw_fd()),
-                    mode_of(mode),
-                )?)
-            }
-            Err(e) => Err(e),
-        }
+        self.lifted(&[path], || self.change_mode(path, mode))
     }
 
     fn set_mtime(&self, path: &RelPath, mtime_ns: i64) -> io::Result<()> {
-        self.in_parent(path, |dir, name| {
-            fs::utimensat(dir, name, &times(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)
+        self.lifted(&[path], || {
+            self.in_parent(path, |dir, name| {
+                fs::utimensat(dir, name, &times(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)
+            })
         })
     }
 
