@@ -76,7 +76,7 @@ struct Expected {
 
 enum State {
     Answer {
-        asked: Asked,
+        asked: Box<Asked>,
         code: Code,
         ends: Ends,
         before: Vec<u8>,
@@ -155,7 +155,7 @@ impl Joiner {
             mesh_id: None,
         };
         let state = State::Answer {
-            asked,
+            asked: Box::new(asked),
             code: code.clone(),
             ends: Ends {
                 joiner: *newcomer.transport,

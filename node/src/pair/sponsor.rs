@@ -71,7 +71,7 @@ pub enum SponsorEffect {
     /// Sign its admission, keep it pending, and answer by [`SponsorSession::enroll`].
     NeedEnrollment {
         /// What it sent, verified.
-        join: JoinRequest,
+        join: Box<JoinRequest>,
         /// What it had.
         path: JoinPath,
     },
@@ -102,8 +102,8 @@ pub enum Failure {
     /// The other side broke the protocol or has another ticket.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// It did not have the code, or heard enough to know so.
-    #[error("somebody tried a wrong code")]
+    /// It did not have the code, or went away having heard enough to know so: the two look alike from here.
+    #[error("the code was wrong, or the connection broke")]
     WrongCode,
     /// The words typed were wrong twice.
     #[error("the words were wrong")]
@@ -369,7 +369,10 @@ impl SponsorSession {
                 }
                 SponsorOutput::NeedEnrollment { join, path } => {
                     attempt.answer_by = None;
-                    SponsorEffect::NeedEnrollment { join, path }
+                    SponsorEffect::NeedEnrollment {
+                        join: Box::new(join),
+                        path,
+                    }
                 }
                 SponsorOutput::Done { device } => {
                     done = true;

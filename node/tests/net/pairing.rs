@@ -463,7 +463,7 @@ async fn a_wrong_code_is_told_to_both() {
         let new = keys(9);
         let mut by_address = options(wrong.clone(), &new, None);
         by_address.at = vec![sponsor.node.address()];
-        let told = format!("failed: somebody tried a wrong code; {left} left");
+        let told = format!("failed: the code was wrong, or the connection broke; {left} left");
         let run = sponsor.run(&mut words, |story| story.contains(&told));
         let ((joined, shown), ()) = tokio::join!(join_typing(by_address, typed.clone()), run);
         assert!(matches!(joined, Err(JoinError::WrongCode)), "{joined:?}");

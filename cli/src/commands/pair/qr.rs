@@ -13,6 +13,7 @@ pub(super) fn lines(text: &str, colours: bool) -> Vec<String> {
     let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else {
         return Vec::new();
     };
+    // `Dark` is what the terminal draws with, `Light` what it draws on.
     let (dark, light) = if colours {
         (Dense1x2::Dark, Dense1x2::Light)
     } else {
@@ -20,8 +21,8 @@ pub(super) fn lines(text: &str, colours: bool) -> Vec<String> {
     };
     let drawn = code
         .render::<Dense1x2>()
-        .dark_color(light)
-        .light_color(dark)
+        .dark_color(dark)
+        .light_color(light)
         .quiet_zone(true)
         .build();
     let (on, off) = if colours { COLOURS } else { ("", "") };
