@@ -66,7 +66,7 @@ const IMPURE: [&str; 11] = [
 const DECIDES: [&str; 1] = ["node/src/engine/"];
 
 /// Files of the node and the command line that read a clock, and what for.
-const CLOCKS: [(&str, &str); 18] = [
+const CLOCKS: [(&str, &str); 17] = [
     ("node/src/node.rs", "the engine's time"),
     (
         "node/src/node/adding.rs",
@@ -95,7 +95,6 @@ const CLOCKS: [(&str, &str); 18] = [
     ("node/src/net/strangers.rs", "tests only"),
     ("node/src/net/trouble.rs", "tests only"),
     ("node/src/pair.rs", "how long joining may take"),
-    ("node/src/pair/sponsor.rs", "tests only"),
     ("cli/src/", "progress, and times as people read them"),
 ];
 

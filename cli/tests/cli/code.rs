@@ -33,16 +33,18 @@ fn nine_digits_alone_pair_when_both_say_yes() {
     assert_eq!(code.len(), 11, "{code}");
     let (_, secret) = code.split_once('-').unwrap();
     // What everybody on the network or machine may see has the nameplate and not the rest.
-    let cards = std::fs::read_dir(world.path("run/mesh")).unwrap();
-    let cards: Vec<String> = cards
-        .flatten()
-        .filter_map(|card| std::fs::read_to_string(card.path()).ok())
-        .collect();
+    let cards = || -> Vec<String> {
+        let cards = std::fs::read_dir(world.path("run/mesh")).unwrap();
+        let read = |card: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(card.ok()?.path()).ok()
+        };
+        cards.filter_map(read).collect()
+    };
     let nameplate = format!("\nc {}\n", &code[..3]);
-    assert!(
-        cards.iter().any(|card| card.contains(&nameplate)),
-        "{cards:?}"
-    );
+    until("the nameplate is shown", || {
+        cards().iter().any(|card| card.contains(&nameplate))
+    });
+    let cards = cards();
     for hidden in [secret.to_owned(), secret.replace('-', "")] {
         assert!(!cards.iter().any(|card| card.contains(&hidden)));
     }
