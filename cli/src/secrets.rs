@@ -1,10 +1,12 @@
-//! Passwords, phrases and tickets: where they come from. Never an argument, never a log.
+//! Passwords, phrases, tickets and codes: where they come from. Never an argument, never a log.
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use ownmesh_crypto::pairing::{Code, CodeError, Ticket};
 use ownmesh_node::command::{CommandError, Kind};
+use ownmesh_node::pair::Invitation;
 
 use crate::error::{Result, file_error};
 use crate::ui::{self, Ui};
@@ -74,32 +76,65 @@ pub(crate) fn given_password(file: Option<&Path>) -> Result<Option<Password>> {
         .map(Password))
 }
 
-/// A ticket: `-` is standard input, anything else a file.
-pub(crate) fn ticket(ui: Ui, source: &str) -> Result<String> {
-    if source
-        .trim_start()
-        .to_ascii_uppercase()
-        .starts_with("MESH1:")
-    {
+/// What the other device shows. Nine digits may be the argument itself; `-` is standard input or a question, anything else a file.
+pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
+    if is_ticket(source) {
         return Err(CommandError::refused(
             "a ticket is a secret and does not belong into an argument, where other users see it",
         )
         .hint("mesh pair - reads it from standard input or asks for it"));
     }
+    let digits = source
+        .chars()
+        .all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '-');
+    if digits && source != "-" && !source.trim().is_empty() {
+        return parse_invitation(source);
+    }
     let text = if source != "-" {
-        read_file(Path::new(source))
-            .map_err(|error| error.hint("mesh pair - reads the ticket from standard input"))?
+        read_file(Path::new(source)).map_err(|error| match error.kind {
+            Kind::NotFound => CommandError::new(
+                Kind::NotFound,
+                format!("{source} is no code of nine digits, and there is no such file"),
+            )
+            .hint(
+                "mesh pair on the other device shows the code; mesh pair - asks for code or ticket",
+            ),
+            _ => error,
+        })?
     } else if ui.can_ask() {
-        ui.ask_hidden("Ticket:", "-")?
+        ui.ask_hidden("Code or ticket:", "-")?
     } else {
         ui::read_line()?
     };
-    let ticket: String = text.split_whitespace().collect();
-    if ticket.is_empty() {
-        return Err(CommandError::usage("there is no ticket")
-            .hint("mesh pair on a device of the mesh shows one"));
+    parse_invitation(&text)
+}
+
+fn is_ticket(text: &str) -> bool {
+    let start = text.trim_start().get(..6);
+    start.is_some_and(|start| start.eq_ignore_ascii_case("MESH1:"))
+}
+
+/// Tells a ticket from a code by how it looks, and says what is wrong with either.
+fn parse_invitation(text: &str) -> Result<Invitation> {
+    const SHOWS: &str = "mesh pair on a device of the mesh shows both";
+    if text.trim().is_empty() {
+        return Err(CommandError::usage("there is neither code nor ticket").hint(SHOWS));
     }
-    Ok(ticket)
+    if is_ticket(text) {
+        let ticket = Ticket::parse(text).map_err(|error| {
+            CommandError::wrong_secret(format!("that is no ticket: {error}")).hint(SHOWS)
+        })?;
+        return Ok(Invitation::Ticket(Box::new(ticket)));
+    }
+    Code::parse(text)
+        .map(Invitation::Code)
+        .map_err(|error| match error {
+            CodeError::NotACode => CommandError::wrong_secret(
+                "that is neither a code, which has nine digits, nor a ticket, which begins with MESH1:",
+            )
+            .hint(SHOWS),
+            error => CommandError::wrong_secret(error.to_string()).hint(SHOWS),
+        })
 }
 
 fn read_file(path: &Path) -> Result<String> {
@@ -168,12 +203,32 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_no_argument() {
-        assert_eq!(
-            ticket(Ui::new(true), "mesh1:ABC")
-                .err()
-                .map(|error| error.kind),
-            Some(Kind::Refused)
+    fn a_code_may_be_an_argument_and_a_ticket_not() {
+        let kind = |text| invitation(Ui::new(true), text).map_err(|error| error.kind);
+        assert_eq!(kind("mesh1:ABC").err(), Some(Kind::Refused));
+        for code in ["123-456-789", "123456789", "123 456 789"] {
+            assert!(matches!(kind(code), Ok(Invitation::Code(_))), "{code}");
+        }
+        assert_eq!(kind("123-456-78").err(), Some(Kind::WrongSecret));
+        assert_eq!(kind("no such file").err(), Some(Kind::NotFound));
+    }
+
+    #[test]
+    fn what_is_neither_is_told_apart() {
+        let message = |text| parse_invitation(text).err().map(|e| e.message);
+        let told = |text| message(text).unwrap_or_default();
+        assert_eq!(told("  \n"), "there is neither code nor ticket");
+        assert_eq!(told("1234"), "a code has nine digits, and this has 4");
+        assert!(
+            told("hello").contains("neither a code"),
+            "{}",
+            told("hello")
         );
+        assert!(
+            told("MESH1:AE").contains("no ticket"),
+            "{}",
+            told("MESH1:AE")
+        );
+        assert!(told("\u{fffd}\u{fffd}").contains("neither"));
     }
 }

@@ -131,3 +131,8 @@ pub(crate) async fn stop(home: &Home) -> Result<bool> {
     }
     Ok(told)
 }
+
+/// Whether to use multicast DNS: `MESH_NO_MDNS` turns it off.
+pub(crate) fn mdns() -> bool {
+    std::env::var_os("MESH_NO_MDNS").is_none()
+}

@@ -79,6 +79,7 @@ labels! {
     PAIR_SALT = "pair/salt", "salt of the pairing's shared key";
     PAIR_PSK_TICKET = "pair/psk-ticket", "shared key out of a ticket";
     PAIR_PSK_CODE = "pair/psk-code", "shared key out of a code";
+    PAIR_CODE = "pair/code", "context of the PAKE under a code";
     PAIR_PROLOGUE = "pair/prologue", "prologue of the pairing handshake";
     PAIR_COMMIT = "pair/commit", "joiner's commitment to its nonce";
     PAIR_WORDS = "pair/words", "check words";

@@ -227,6 +227,43 @@ fn statements() {
     );
 }
 
+/// The library's messages, from known randomness: another version that makes others could not pair with this one.
+#[test]
+fn pairing_by_code() {
+    use crate::pairing::frozen;
+    let [question, answer, proof, key] = frozen::code_exchange("012-345-678");
+    assert_eq!((question.len(), answer.len(), proof.len()), (96, 320, 64));
+    let hash = |bytes: &[u8]| hex(crate::hash(Label::PAIR_CODE, &[bytes]));
+    assert_eq!(
+        hash(&question),
+        "dd546975ad0036809b8d5d743cf44accd8cdb384b4b9ad408708b98f023687b7"
+    );
+    assert_eq!(
+        hash(&answer),
+        "c29401ff27f20c8f135c7691fb599027a5bffc925db93694f2d03669ccf87c11"
+    );
+    assert_eq!(
+        hash(&proof),
+        "e565751416d3c7f363f0d7cb72bd3761ae29ee40e88510780a13669a02be4862"
+    );
+    assert_eq!(
+        hash(&key),
+        "13799d5456db2330a181a838765b68f7d5e8aba80c49e16982156f0232dee9bc"
+    );
+    assert_eq!(
+        hex(frozen::psk_of_code(&[1; 64], b"P1 C1 C2 C3").expose()),
+        "77576e147e21c73d70db455945ff897bf8557e779a33ac973fdcda1e2514d1d0"
+    );
+    assert_eq!(
+        hex(frozen::hello_of_code(999, [6; 32])),
+        "000102e70300000000000000000000000000000606060606060606060606060606060606060606060606060606060606060606"
+    );
+    assert_eq!(
+        hex(&frozen::prologue(2, &[6; 32], &[7; 32], b"P1")[..24]),
+        "6d6573682f76302f706169722f70726f6c6f677565000206"
+    );
+}
+
 /// What both ends of a pairing compute outside of the Noise library.
 #[test]
 fn pairing() {
@@ -244,7 +281,7 @@ fn pairing() {
         "muffin-blade-salad"
     );
     assert_eq!(
-        hex(frozen::prologue(&[6; 32], &[7; 32], b"P1")),
+        hex(frozen::prologue(1, &[6; 32], &[7; 32], b"P1")),
         "6d6573682f76302f706169722f70726f6c6f677565000106060606060606060606060606060606060606060606060606060606060606060707070707070707070707070707070707070707070707070707070707070707fbeae7c18667b6987518f3ae61ed8b19038e5961e8e7368597428eff76e4842a"
     );
 }

@@ -322,7 +322,7 @@ pub struct PairRequest {
     /// Whether the code or ticket is enough, without words.
     #[serde(default)]
     pub trust_code: bool,
-    /// The password, where one guards pairing.
+    /// The mesh's password: its root key admits the new device, so that a device may let others in which else may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }
@@ -341,14 +341,17 @@ pub struct ConfirmRequest {
 pub enum PairEvent {
     /// It is open.
     Window {
-        /// The 9 digits, where a code serves.
+        /// The nine digits; none after too many guesses in one hour.
         code: Option<String>,
         /// The ticket.
         ticket: String,
         /// How long it stays open.
         expires_in_s: u64,
+        /// Where this device listens, the best first: for `--at`, where the two do not find each other.
+        #[serde(default)]
+        addresses: Vec<String>,
     },
-    /// A device that knows the ticket is there.
+    /// A device that has the ticket or the code is there.
     Joining {
         /// The name it gave itself.
         name: String,
@@ -357,6 +360,11 @@ pub enum PairEvent {
     },
     /// The words it shows are wanted.
     Confirm {},
+    /// To be typed on the new device, which asks for it.
+    Word {
+        /// One word.
+        word: String,
+    },
     /// It is a device of this mesh now.
     Paired {
         /// Its name.
@@ -366,7 +374,7 @@ pub enum PairEvent {
     Failed {
         /// Why.
         reason: String,
-        /// How many are left before the window closes.
+        /// How many of its kind are left before the window closes: five with the ticket, three with the code.
         attempts_left: u32,
     },
     /// The window is closed.
@@ -377,7 +385,7 @@ pub enum PairEvent {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum JoinEvent {
-    /// The mesh that the ticket leads to.
+    /// The mesh that ticket or code lead to.
     Found {
         /// Its name.
         mesh: String,
@@ -388,6 +396,11 @@ pub enum JoinEvent {
     Words {
         /// Both words.
         words: String,
+    },
+    /// Its own user is asked whether to join: an answer is awaited, with `--json` as a line on standard input.
+    Confirm {
+        /// `word`: the word that the other device shows. `yes`: whether to join, `yes` or `no`.
+        ask: String,
     },
     /// This device belongs to the mesh.
     Paired {
@@ -437,10 +450,12 @@ mod tests {
             code: None,
             ticket: "MESH1:A".into(),
             expires_in_s: 300,
+            addresses: vec!["192.0.2.1:4001".into()],
         };
         assert_eq!(
             serde_json::to_value(window).unwrap(),
-            serde_json::json!({"event": "window", "code": null, "ticket": "MESH1:A", "expires_in_s": 300})
+            serde_json::json!({"event": "window", "code": null, "ticket": "MESH1:A", "expires_in_s": 300,
+                "addresses": ["192.0.2.1:4001"]})
         );
         assert_eq!(
             serde_json::to_value(PairEvent::Confirm {}).unwrap(),

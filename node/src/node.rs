@@ -543,7 +543,7 @@ impl Runner {
                 );
             }
             Effect::Notice(notice) => drop(self.notices.send(notice)),
-            Effect::OpenWindow { name } => self.net.open_window(name),
+            Effect::OpenWindow { advert } => self.net.open_window(advert),
             Effect::CloseWindow => self.net.close_window(),
             Effect::Pair(SponsorEffect::Send { stream, bytes }) => {
                 if let Err(error) = self.net.pair_send(stream, bytes) {

@@ -5,9 +5,11 @@
 //! commit its database first and only then tell the sponsor ([`Joined::confirm`]). [`SponsorSession`] is the other side, driven
 //! by the engine's events.
 //!
-//! Guards against a sponsor that is not the ticket's (its PeerId and Noise key are in the ticket), against waiting for ever, and
-//! against keeping anything of a pairing that did not end well: dropping what is here leaves no trace.
+//! Guards against a sponsor that is not the ticket's (its PeerId and Noise key are in the ticket) or does not have the code, against guessing
+//! (a code is tried with one device and once), against waiting for ever, and against keeping anything of a pairing that did not end well:
+//! dropping what is here leaves no trace.
 
+mod password;
 mod sponsor;
 
 use std::net::SocketAddr;
@@ -15,19 +17,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ownmesh_crypto::pairing::{
-    Enrollment, Joiner, JoinerOutput, MAX_ENROLLMENT, MAX_MESSAGE, PairError, Ticket,
+    Code, Enrollment, Joiner, JoinerOutput, MAX_ENROLLMENT, MAX_MESSAGE, Nameplate, Newcomer,
+    PairError, Ticket, WordsWrong,
 };
 use ownmesh_crypto::registry::Registry;
 use ownmesh_crypto::{DeviceId, DeviceKeys, Label, hash};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::net::{DialPair, NetError, PairIo, PairSearch};
+use crate::net::{DialPair, Met, NetError, PairIo, PairSearch, Sought};
 
 pub use crate::net::Tried;
-pub use sponsor::{ATTEMPTS, Failure, SponsorEffect, SponsorSession, WINDOW_TIME, WindowEnd};
+pub(crate) use password::unlock_root;
+pub use sponsor::{
+    ATTEMPTS, Failure, GUESSES, SponsorEffect, SponsorSession, WINDOW_TIME, WindowEnd,
+};
 
 /// How long the sponsor is looked for.
 pub const FIND_TIME: Duration = Duration::from_secs(60);
@@ -36,11 +42,22 @@ pub const JOIN_TIME: Duration = Duration::from_secs(300);
 /// All frames of an enrolment, its pieces' overhead included, bytes.
 const ENROLL_TOTAL: usize = MAX_ENROLLMENT + (1 << 20);
 
+/// What the user was given on the other device.
+#[derive(Clone, Debug)]
+pub enum Invitation {
+    /// A ticket.
+    Ticket(Box<Ticket>),
+    /// A code.
+    Code(Code),
+}
+
 /// What [`join`] needs.
 #[derive(Debug)]
 pub struct JoinOptions<'a> {
-    /// The ticket the sponsor shows.
-    pub ticket: Ticket,
+    /// The ticket or code the sponsor shows.
+    pub invitation: Invitation,
+    /// Whether that alone is trusted: the user is asked nothing.
+    pub trust: bool,
     /// The new device's keys.
     pub keys: &'a DeviceKeys,
     /// What it is to be called.
@@ -48,7 +65,7 @@ pub struct JoinOptions<'a> {
     /// What it runs on.
     pub platform: String,
     /// Where the sponsor is, if the user says so.
-    pub at: Option<SocketAddr>,
+    pub at: Vec<SocketAddr>,
     /// The runtime directory, in which a sponsor on the same machine is found.
     pub runtime_dir: PathBuf,
     /// Whether to look for the sponsor by multicast DNS too.
@@ -58,33 +75,70 @@ pub struct JoinOptions<'a> {
 /// How far [`join`] is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JoinEvent {
-    /// The sponsor answers and holds the ticket's key.
+    /// The sponsor answers and holds the ticket's key, or has the code.
     Reached,
-    /// To be shown: the user types them on the sponsor.
+    /// To be shown: the user types them on the sponsor. Not told when that does not ask for them.
     Words([String; 2]),
-    /// To be shown: the mesh the ticket leads into. The answer to `accept` is awaited now.
+    /// To be shown: the mesh it leads into. The answer to `ask` is awaited now.
     Found {
         /// Its name.
         mesh_name: String,
         /// How many devices it has, this one not counted.
         devices: usize,
+        /// What the user is to be asked.
+        ask: Ask,
     },
+    /// This is not the word the sponsor shows; another answer is awaited.
+    WordWrong {
+        /// How many more.
+        left: u8,
+    },
+}
+
+/// What the new device's own user is asked before anything is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Nothing: ticket or code are trusted.
+    Nothing,
+    /// Whether to join this mesh. The ticket has shown that it is the right one.
+    Agreement,
+    /// The word that the sponsor shows: a code does not say whose it is.
+    Word,
+}
+
+/// The user's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To [`Ask::Agreement`].
+    Yes,
+    /// To anything.
+    No,
+    /// To [`Ask::Word`].
+    Word(String),
 }
 
 /// Why joining failed. Nothing was kept.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// Nobody with the ticket's key was found.
-    #[error("the other device was not found; tried {}", tried_text(tried))]
+    /// Nobody with the ticket's key, or whose code begins so, was found.
+    #[error("{} was not found; tried {}", whom(*nameplate), tried_text(tried))]
     NotFound {
+        /// The first digits of the code, if it was one.
+        nameplate: Option<Nameplate>,
         /// Where it was looked for.
         tried: Vec<Tried>,
     },
+    /// The sponsor has another code.
+    #[error("the code is wrong, or another device answers to its first three digits")]
+    WrongCode,
+    /// The user did not type the word the sponsor shows.
+    #[error("the word was wrong: perhaps another device stands between the two")]
+    WrongWord,
     /// The ticket's time is over.
     #[error("pairing took longer than five minutes")]
     Expired,
     /// The sponsor ended the pairing.
-    #[error("the other device ended the pairing {}", if *words_shown { "(were the words right?)" } else { "(is the ticket its newest, and the window still open?)" })]
+    #[error("the other device ended the pairing {}", if *words_shown { "(were the words right?)" } else { "(is the window still open, and nobody else in it?)" })]
     Refused {
         /// Whether it was after the words were shown.
         words_shown: bool,
@@ -101,6 +155,13 @@ pub enum JoinError {
     /// The network could not be used.
     #[error("the network cannot be used")]
     Net(#[from] NetError),
+}
+
+fn whom(nameplate: Option<Nameplate>) -> String {
+    match nameplate {
+        Some(digits) => format!("a device whose code begins with {digits}"),
+        None => "the other device".into(),
+    }
 }
 
 fn tried_text(tried: &[Tried]) -> String {
@@ -153,141 +214,196 @@ impl std::fmt::Debug for Joined {
     }
 }
 
-/// Joins the mesh a ticket leads to, up to the point where nothing is final.
+/// Joins the mesh a ticket or code leads to, up to the point where nothing is final.
 ///
-/// `accept` answers the question [`JoinEvent::Found`] puts; send `true` before to skip it. Dropping its sender declines.
+/// `answers` has the user's answers to what [`JoinEvent::Found`] asks; dropping its sender declines.
 pub async fn join(
     options: JoinOptions<'_>,
     events: mpsc::Sender<JoinEvent>,
-    accept: oneshot::Receiver<bool>,
+    answers: mpsc::Receiver<Answer>,
 ) -> Result<Joined, JoinError> {
     let deadline = Instant::now() + JOIN_TIME;
-    let (io, sponsor_address) = find(&options).await?;
-    timeout_at(
-        deadline,
-        converse(options, io, sponsor_address, &events, accept),
-    )
-    .await
-    .map_err(|_| JoinError::Expired)?
+    let (met, dial) = find(&options).await?;
+    let conversation = Conversation {
+        io: dial.carry(met.stream),
+        address: met.address,
+        transport: met.transport,
+        trust: options.trust,
+        events,
+        answers,
+        words_shown: false,
+    };
+    timeout_at(deadline, conversation.hold(&options))
+        .await
+        .map_err(|_| JoinError::Expired)?
 }
 
 /// All ways at once: what the ticket and the user say, the network, this machine.
-async fn find(options: &JoinOptions<'_>) -> Result<(PairIo, Option<SocketAddr>), JoinError> {
-    let ticket = &options.ticket;
-    let mut dial = DialPair::new(*options.keys.transport_secret().expose(), &ticket.transport)?;
-    let (search, mut news) = PairSearch::start(
-        window_name(&ticket.session),
-        options.runtime_dir.clone(),
-        options.mdns,
-    );
-    for address in options
-        .at
-        .into_iter()
-        .chain(ticket.hints.iter().filter_map(|hint| hint.parse().ok()))
-    {
+async fn find(options: &JoinOptions<'_>) -> Result<(Met, DialPair), JoinError> {
+    let (sponsor, sought, hints) = match &options.invitation {
+        Invitation::Ticket(ticket) => (
+            Some(&ticket.transport),
+            Sought::Window(window_name(&ticket.session)),
+            &ticket.hints[..],
+        ),
+        Invitation::Code(code) => (None, Sought::Nameplate(code.nameplate()), &[][..]),
+    };
+    let mut dial = DialPair::new(*options.keys.transport_secret().expose(), sponsor)?;
+    let (search, mut news) = PairSearch::start(sought, options.runtime_dir.clone(), options.mdns);
+    let hints = hints.iter().filter_map(|hint| hint.parse().ok());
+    for address in options.at.iter().copied().chain(hints) {
         dial.add(address);
     }
-    let found = timeout(FIND_TIME, dial.connect(&mut news)).await;
+    let met = timeout(FIND_TIME, dial.connect(&mut news)).await;
     drop(search);
-    match found {
-        Ok((stream, address)) => Ok((dial.carry(stream), Some(address))),
+    match met {
+        Ok(met) => Ok((met, dial)),
         Err(_) => Err(JoinError::NotFound {
+            nameplate: match sought {
+                Sought::Nameplate(nameplate) => Some(nameplate),
+                Sought::Window(_) => None,
+            },
             tried: dial.tried(),
         }),
     }
 }
 
-async fn converse(
-    options: JoinOptions<'_>,
-    mut io: PairIo,
-    sponsor_address: Option<SocketAddr>,
-    events: &mpsc::Sender<JoinEvent>,
-    accept: oneshot::Receiver<bool>,
-) -> Result<Joined, JoinError> {
-    let JoinOptions {
-        ticket,
-        keys,
-        name,
-        platform,
-        ..
-    } = options;
-    let mut rng = StdRng::from_rng(&mut rand::rng());
-    let (mut machine, first) = Joiner::new(
-        &ticket,
-        keys,
-        &name,
-        &platform,
-        &keys.public().transport,
-        &mut rng,
-    )?;
-    send(&mut io, &first).await?;
-    let mut words_shown = false;
-    let mut total = 0;
-    loop {
-        // A sponsor that gives up closes, and the connection may go before the close is read.
-        let Ok(Some(message)) = io.recv(MAX_MESSAGE).await else {
-            return Err(JoinError::Refused { words_shown });
+/// The pairing with a sponsor that was met.
+struct Conversation {
+    io: PairIo,
+    address: SocketAddr,
+    transport: [u8; 32],
+    trust: bool,
+    events: mpsc::Sender<JoinEvent>,
+    answers: mpsc::Receiver<Answer>,
+    words_shown: bool,
+}
+
+impl Conversation {
+    async fn hold(mut self, options: &JoinOptions<'_>) -> Result<Joined, JoinError> {
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let newcomer = Newcomer {
+            keys: options.keys,
+            name: &options.name,
+            platform: &options.platform,
+            transport: &options.keys.public().transport,
         };
-        total += message.len();
-        if total > ENROLL_TOTAL {
-            return Err(PairError::TooLarge.into());
+        let by_code = matches!(options.invitation, Invitation::Code(_));
+        let (mut machine, first) = match &options.invitation {
+            Invitation::Ticket(ticket) => Joiner::with_ticket(ticket, newcomer, &mut rng)?,
+            Invitation::Code(code) => Joiner::with_code(code, &self.transport, newcomer, &mut rng)?,
+        };
+        if self.trust {
+            machine.trust_code();
         }
-        for output in machine.handle(&message, &mut rng)? {
-            match output {
-                JoinerOutput::Send(bytes) => send(&mut io, &bytes).await?,
-                JoinerOutput::Words(words) => {
-                    words_shown = true;
-                    tell(events, JoinEvent::Reached).await;
-                    tell(events, JoinEvent::Words(words)).await;
-                }
-                JoinerOutput::Enrollment(enrollment) => {
-                    let registry = enrollment.registry(&ticket.mesh_id)?;
-                    let view = registry.view();
-                    let sponsor = view
-                        .devices
-                        .iter()
-                        .find(|(_, entry)| entry.public.transport == ticket.transport);
-                    let sponsor = *sponsor.ok_or(PairError::TicketKeyMismatch)?.0;
-                    let devices = view.devices.len().saturating_sub(1);
-                    tell(
-                        events,
-                        JoinEvent::Found {
-                            mesh_name: view.mesh_name.clone(),
-                            devices,
-                        },
-                    )
-                    .await;
-                    // A sponsor that ends it now has not enrolled anybody.
-                    tokio::select! {
-                        biased;
-                        answer = accept => {
-                            if !answer.unwrap_or(false) {
-                                return Err(JoinError::Declined);
-                            }
-                        }
-                        _ = io.recv(MAX_MESSAGE) => return Err(JoinError::Refused { words_shown }),
+        // Nobody there to agree: the other side need not admit anybody for that.
+        if !self.trust && self.answers.is_closed() {
+            return Err(JoinError::Declined);
+        }
+        send(&mut self.io, &first).await?;
+        let mut total = 0;
+        loop {
+            // A sponsor that gives up closes, and the connection may go before the close is read.
+            let Ok(Some(message)) = self.io.recv(MAX_MESSAGE).await else {
+                return Err(self.refused());
+            };
+            let begun = total > 0;
+            total += message.len();
+            if total > ENROLL_TOTAL {
+                return Err(PairError::TooLarge.into());
+            }
+            let outputs = machine
+                .handle(&message, &mut rng)
+                .map_err(|error| match error {
+                    PairError::WrongSecret if by_code && !begun => JoinError::WrongCode,
+                    error => error.into(),
+                })?;
+            if !begun {
+                self.tell(JoinEvent::Reached).await;
+            }
+            for output in outputs {
+                match output {
+                    JoinerOutput::Send(bytes) => send(&mut self.io, &bytes).await?,
+                    JoinerOutput::Words(words) => {
+                        self.words_shown = true;
+                        self.tell(JoinEvent::Words(words)).await;
                     }
-                    return Ok(Joined {
+                    JoinerOutput::Enrollment {
                         enrollment,
-                        registry,
+                        mesh_id,
                         sponsor,
-                        sponsor_address,
-                        machine,
-                        io,
-                    });
+                        ask_word,
+                    } => {
+                        let registry = enrollment.registry(&mesh_id)?;
+                        self.agree(&registry, ask_word, &mut machine).await?;
+                        return Ok(Joined {
+                            enrollment,
+                            registry,
+                            sponsor,
+                            sponsor_address: Some(self.address),
+                            machine,
+                            io: self.io,
+                        });
+                    }
                 }
             }
         }
+    }
+
+    /// Asks the user. A sponsor that ends it meanwhile has not enrolled anybody.
+    async fn agree(
+        &mut self,
+        registry: &Registry,
+        ask_word: bool,
+        machine: &mut Joiner,
+    ) -> Result<(), JoinError> {
+        let ask = match (self.trust, ask_word) {
+            (true, _) => Ask::Nothing,
+            (false, true) => Ask::Word,
+            (false, false) => Ask::Agreement,
+        };
+        let view = registry.view();
+        self.tell(JoinEvent::Found {
+            mesh_name: view.mesh_name.clone(),
+            devices: view.devices.len().saturating_sub(1),
+            ask,
+        })
+        .await;
+        if ask == Ask::Nothing {
+            return Ok(());
+        }
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = self.answers.recv() => answer,
+                _ = self.io.recv(MAX_MESSAGE) => return Err(self.refused()),
+            };
+            match (ask, answer) {
+                (Ask::Agreement, Some(Answer::Yes)) => return Ok(()),
+                (Ask::Word, Some(Answer::Word(typed))) => match machine.confirm_word(&typed) {
+                    Ok(()) => return Ok(()),
+                    Err(WordsWrong { left: 0 }) => return Err(JoinError::WrongWord),
+                    Err(WordsWrong { left }) => self.tell(JoinEvent::WordWrong { left }).await,
+                },
+                _ => return Err(JoinError::Declined),
+            }
+        }
+    }
+
+    fn refused(&self) -> JoinError {
+        JoinError::Refused {
+            words_shown: self.words_shown,
+        }
+    }
+
+    /// Nobody listening is no reason to stop: the answers decide.
+    async fn tell(&self, event: JoinEvent) {
+        let _ = self.events.send(event).await;
     }
 }
 
 async fn send(io: &mut PairIo, bytes: &[u8]) -> Result<(), JoinError> {
     io.send(bytes).await.map_err(|_| JoinError::Connection)
-}
-
-/// Nobody listening is no reason to stop: the answer to `accept` decides.
-async fn tell(events: &mpsc::Sender<JoinEvent>, event: JoinEvent) {
-    let _ = events.send(event).await;
 }
 
 /// The public name of a pairing window, for adverts: it shows which window is open and is of no use for entering it.

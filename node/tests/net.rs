@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ownmesh_crypto::{DeviceId, DeviceKeys, DeviceSeed, MeshId, MeshSecret};
 use ownmesh_node::net::{
-    Discovery, Loss, Net, NetConfig, NetEvent, NetHandle, NetTrouble, OpenError, Peer, Protocol,
-    Route, SendError,
+    Discovery, Loss, Net, NetConfig, NetEvent, NetHandle, NetTrouble, OpenError, PairAdvert, Peer,
+    Protocol, Route, SendError,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -25,6 +25,11 @@ use tokio::time::timeout;
 
 /// Nothing here takes longer unless it never ends.
 const LONG: Duration = Duration::from_secs(60);
+
+const WINDOW: PairAdvert = PairAdvert {
+    window: [1; 8],
+    nameplate: None,
+};
 
 const MESH: MeshId = MeshId::from_bytes([7; 16]);
 
@@ -292,7 +297,7 @@ async fn a_stranger_is_refused_and_told_of() {
     ));
 
     // A window does not help it: only the pairing protocol is offered.
-    laptop.net.open_window([1; 8]);
+    laptop.net.open_window(WINDOW);
     assert!(mallory.connected(&laptop).await_or_none().await.is_none());
     assert!(
         !laptop

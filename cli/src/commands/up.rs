@@ -153,7 +153,7 @@ async fn home_gone(home: PathBuf) {
 async fn start_node(context: &Context, args: &Args) -> Result<Handle> {
     let options = Options {
         listen: args.listen.into_iter().collect(),
-        mdns: std::env::var_os("MESH_NO_MDNS").is_none(),
+        mdns: start::mdns(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Node::start(&context.home, options).await.map_err(refusal)

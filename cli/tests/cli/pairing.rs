@@ -8,14 +8,16 @@ use serde_json::Value;
 use crate::world::{Device, Ended, World, until};
 
 /// A `mesh pair --json` that goes on.
-struct Window {
-    child: Child,
-    stdin: ChildStdin,
+pub(crate) struct Window {
+    pub(crate) child: Child,
+    pub(crate) stdin: ChildStdin,
     lines: std::io::Lines<BufReader<ChildStdout>>,
+    /// The nine digits, if it has some.
+    pub(crate) code: Option<String>,
 }
 
 impl Window {
-    fn open(device: &Device<'_>, args: &[&str]) -> (Self, String) {
+    pub(crate) fn open(device: &Device<'_>, args: &[&str]) -> (Self, String) {
         let mut command = device.command(&[&["--json", "pair"], args].concat());
         let mut child = command
             .stdin(Stdio::piped())
@@ -28,16 +30,19 @@ impl Window {
             child,
             stdin,
             lines: BufReader::new(stdout).lines(),
+            code: None,
         };
         let event = window.until("window");
         assert!(
-            event["code"].is_null() && event["expires_in_s"].as_u64().is_some_and(|s| s > 200),
+            event["expires_in_s"].as_u64().is_some_and(|s| s > 200),
             "{event}"
         );
+        assert!(event["addresses"].is_array(), "{event}");
+        window.code = event["code"].as_str().map(str::to_owned);
         (window, event["ticket"].as_str().unwrap().to_owned())
     }
 
-    fn until(&mut self, wanted: &str) -> Value {
+    pub(crate) fn until(&mut self, wanted: &str) -> Value {
         for line in self.lines.by_ref() {
             let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
             assert_eq!(event["v"], 1);
@@ -48,14 +53,14 @@ impl Window {
         panic!("the window closed before {wanted}");
     }
 
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         drop(self.stdin);
         self.lines.by_ref().for_each(drop);
         self.child.wait().unwrap().code()
     }
 }
 
-fn join(device: &Device<'_>, ticket: &str, args: &[&str]) -> Child {
+pub(crate) fn join(device: &Device<'_>, ticket: &str, args: &[&str]) -> Child {
     let mut command = device.command(&[&["--json", "pair", "-", "--yes"], args].concat());
     let mut child = command
         .stdin(Stdio::piped())
@@ -72,11 +77,11 @@ fn join(device: &Device<'_>, ticket: &str, args: &[&str]) -> Child {
     child
 }
 
-fn ended(child: Child) -> Ended {
+pub(crate) fn ended(child: Child) -> Ended {
     child.wait_with_output().unwrap().into()
 }
 
-fn events(ended: &Ended) -> Vec<String> {
+pub(crate) fn events(ended: &Ended) -> Vec<String> {
     let name = |line: &str| {
         serde_json::from_str::<Value>(line).unwrap()["event"]
             .as_str()
@@ -209,13 +214,39 @@ fn a_home_with_a_mesh_is_replaced_only_when_told() {
 }
 
 #[test]
-fn what_is_no_ticket_is_5() {
+fn what_is_neither_code_nor_ticket_is_told_apart() {
     let world = World::new();
     let desktop = world.device("desktop");
-    let joined = ended(join(&desktop, "MESH1:AE", &[]));
-    assert_eq!(
-        (joined.code, joined.error()["kind"].as_str()),
-        (5, Some("wrong_secret"))
-    );
+    for (given, says) in [
+        ("MESH1:AE", "that is no ticket"),
+        (
+            "garbage",
+            "neither a code, which has nine digits, nor a ticket",
+        ),
+        ("123-456-78", "a code has nine digits, and this has 8"),
+    ] {
+        let joined = ended(join(&desktop, given, &[]));
+        let error = joined.error();
+        assert_eq!(
+            (joined.code, error["kind"].as_str()),
+            (5, Some("wrong_secret")),
+            "{given}"
+        );
+        assert!(
+            error["message"].as_str().unwrap().contains(says),
+            "{given}: {error}"
+        );
+    }
+    let error = |args: &[&str]| {
+        let ended = desktop.mesh(&[&["--json", "pair"], args].concat());
+        (ended.code, ended.error()["message"].to_string())
+    };
+    assert_eq!(error(&["123-456-78", "--yes"]).0, 5);
+    assert_eq!(error(&["nothing-there", "--yes"]).0, 6);
+    assert!(error(&["nothing-there", "--yes"]).1.contains("nine digits"));
+    assert_eq!(error(&["MESH1:AE", "--yes"]).0, 4);
+    // A code says no port.
+    let (code, message) = error(&["123-456-789", "--yes", "--at", "localhost"]);
+    assert!(code == 2 && message.contains("port"), "{code} {message}");
     assert!(!desktop.home.exists());
 }

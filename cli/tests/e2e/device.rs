@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::lan::Lan;
+use crate::talk::Talk;
 use crate::tree::Tree;
 use crate::world::PATIENCE;
 
@@ -173,6 +174,11 @@ impl Device {
     pub(crate) fn init(&mut self) {
         self.json(&["init", "--name", self.name, "--no-password", "--yes"]);
         self.take_over();
+    }
+
+    /// Starts a command that goes on.
+    pub(crate) fn talk(&self, args: &[&str]) -> Talk {
+        Talk::new(self.command(args))
     }
 
     /// Lets another device in, by ticket.

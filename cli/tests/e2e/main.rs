@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `world`, `device`, `lan`, `tree`, `image` | homes, nodes, network namespaces, comparing folders, disks that lose power |
+//! | `talk`, `thief` | a command that goes on; one who stands between two that pair |
+//! | `pairing` | from two installed machines to a folder in sync by nine digits, and what goes wrong there |
 //! | `source_tree` | a source tree between two machines that find each other (Show 2) |
 //! | `little_on_the_wire` | what a rename and a small edit cost (Show 3) |
 //! | `kills`, `power` | kill -9 and power loss in every phase (Show 5) |
@@ -27,9 +29,12 @@ mod odd_disks;
 mod odd_homes;
 mod odd_modes;
 mod odd_saves;
+mod pairing;
 mod power;
 mod source_tree;
 mod strangers;
+mod talk;
+mod thief;
 mod tree;
 mod two_minds;
 mod world;

@@ -57,6 +57,21 @@ impl Psk {
             key,
         }
     }
+
+    /// `HKDF-SHA256(salt = label, the PAKE's key, label ‖ SHA-256(all messages before))`.
+    pub(super) fn from_pake(key: &Secret<64>, before: &[u8]) -> Self {
+        let transcript = Sha256::digest(before);
+        let key = derive(
+            Label::PAIR_SALT.as_bytes(),
+            key.expose(),
+            Label::PAIR_PSK_CODE,
+            &[&transcript],
+        );
+        Self {
+            path: Path::Code,
+            key,
+        }
+    }
 }
 
 /// Both ends' PeerIds and the hash of every message before the handshake.

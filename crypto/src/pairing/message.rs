@@ -1,14 +1,20 @@
 //! The messages of pairing and their bytes.
 //!
 //! ```text
-//! B->A  P1  0 version ‖ suite 1 ‖ path ‖ session 16 ‖ joiner's transport key 32      51 bytes, in clear
-//!       N1  follows P1 in the same message (ticket path)                             48 bytes
+//! B->A  P1  0 version ‖ suite 1 ‖ path ‖ window 16 ‖ joiner's transport key 32       51 bytes, in clear
+//!           window: a ticket's session; of a code the nameplate (u16), then zeros
+//! code path only:
+//!       C1  follows P1 in the same message                                           96 bytes
+//! A->B  C2                                                                           320 bytes
+//! B->A  C3                                                                           64 bytes
+//! both:
+//! B->A  N1  follows P1 (ticket) or C3 (code) in the same message                     48 bytes
 //! A->B  N2                                                                           96 bytes
 //! B->A  N3                                                                           64 bytes
 //! inside the channel, first byte of the plaintext = kind:
 //! B->A  E1  1 ‖ CBOR [request bytes, signature 64, transport signature 64]
-//! A->B  E2  2 ‖ nonce_A 32
-//! B->A  E3  3 ‖ nonce_B 32
+//! A->B  E2  2 ‖ words asked for 0|1 ‖ nonce_A 32
+//! B->A  E3  3 ‖ third word asked for 0|1 ‖ nonce_B 32
 //! A->B  E4  4 ‖ more 0|1 ‖ piece of the enrolment, as many as it takes
 //! B->A  E5  5 ‖ signature 64
 //! ```
@@ -20,6 +26,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::ids::{MeshId, StatementHash};
 use crate::keys::{DeviceCard, DeviceKeys, verify};
 use crate::labels::Label;
+use crate::pairing::code::Nameplate;
 use crate::pairing::handshake::{Channel, MAX_FRAME, Path, TAG};
 use crate::pairing::{MAX_ENROLLMENT, MAX_KEYSLOTS, PairError};
 use crate::registry::{MAX_NAME, MAX_PLATFORM, MAX_STATEMENTS, Registry, check_text};
@@ -36,11 +43,19 @@ const ENROLLED: u8 = 5;
 /// Plaintext of one E4 message besides its two bytes of head.
 const PIECE: usize = MAX_FRAME - TAG - 2;
 
+/// Which window the joiner means, and with that by which path it comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Door {
+    /// The window of this session, with its ticket.
+    Ticket([u8; 16]),
+    /// The window with this nameplate, with its code.
+    Code(Nameplate),
+}
+
 /// The first words in clear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct PairHello {
-    pub(super) path: Path,
-    pub(super) session: [u8; 16],
+    pub(super) door: Door,
     pub(super) transport: [u8; 32],
 }
 
@@ -48,8 +63,16 @@ impl PairHello {
     pub(super) fn to_bytes(&self) -> [u8; P1_LEN] {
         let mut out = [0; P1_LEN];
         out[1] = 1;
-        out[2] = self.path as u8;
-        out[3..19].copy_from_slice(&self.session);
+        match &self.door {
+            Door::Ticket(session) => {
+                out[2] = Path::Ticket as u8;
+                out[3..19].copy_from_slice(session);
+            }
+            Door::Code(nameplate) => {
+                out[2] = Path::Code as u8;
+                out[3..5].copy_from_slice(&nameplate.number().to_le_bytes());
+            }
+        }
         out[19..].copy_from_slice(&self.transport);
         out
     }
@@ -62,14 +85,17 @@ impl PairHello {
         if bytes[0] != 0 || bytes[1] != 1 {
             return Err(PairError::UnsupportedVersion);
         }
-        let path = match bytes[2] {
-            1 => Path::Ticket,
-            2 => Path::Code,
+        let window: [u8; 16] = *bytes[3..].first_chunk().expect("51 bytes hold it");
+        let door = match (bytes[2], window) {
+            (1, session) => Door::Ticket(session),
+            (2, [low, high, zeros @ ..]) if zeros == [0; 14] => {
+                let nameplate = Nameplate::new(u16::from_le_bytes([low, high]));
+                Door::Code(nameplate.ok_or(PairError::Malformed)?)
+            }
             _ => return Err(PairError::Malformed),
         };
         let hello = Self {
-            path,
-            session: *bytes[3..].first_chunk().expect("51 bytes hold it"),
+            door,
             transport: *bytes[19..].first_chunk().expect("51 bytes hold it"),
         };
         Ok((hello, bytes, rest))
@@ -157,6 +183,13 @@ pub struct Enrollment {
 }
 
 impl Enrollment {
+    /// The mesh it is of: its genesis says so, and is named by its own hash.
+    pub fn mesh_id(&self) -> Result<MeshId, PairError> {
+        let genesis = |bytes: &Vec<u8>| Registry::new(bytes).ok();
+        let registry = self.statements.iter().find_map(genesis);
+        Ok(registry.ok_or(PairError::WrongMesh)?.view().mesh_id)
+    }
+
     /// The registry its statements make, if it is that of `mesh_id` and every single one is accepted.
     pub fn registry(&self, mesh_id: &MeshId) -> Result<Registry, PairError> {
         let start = |bytes: &Vec<u8>| {
@@ -280,24 +313,32 @@ impl Gathered {
     }
 }
 
-pub(super) fn nonce_sponsor(nonce: &[u8; 32]) -> Vec<u8> {
-    [&[NONCE_SPONSOR][..], nonce].concat()
+/// E2. `words`: whether the sponsor will ask for them.
+pub(super) fn nonce_sponsor(nonce: &[u8; 32], words: bool) -> Vec<u8> {
+    [&[NONCE_SPONSOR, u8::from(words)][..], nonce].concat()
 }
 
-pub(super) fn read_nonce_sponsor(plaintext: &[u8]) -> Result<[u8; 32], PairError> {
-    expect(NONCE_SPONSOR, plaintext)?
-        .try_into()
-        .map_err(|_| PairError::Malformed)
+pub(super) fn read_nonce_sponsor(plaintext: &[u8]) -> Result<([u8; 32], bool), PairError> {
+    read_nonce(expect(NONCE_SPONSOR, plaintext)?)
 }
 
-pub(super) fn nonce_joiner(nonce: &[u8; 32]) -> Vec<u8> {
-    [&[NONCE_JOINER][..], nonce].concat()
+/// E3. `word`: whether the joiner will ask for the third one.
+pub(super) fn nonce_joiner(nonce: &[u8; 32], word: bool) -> Vec<u8> {
+    [&[NONCE_JOINER, u8::from(word)][..], nonce].concat()
 }
 
-pub(super) fn read_nonce_joiner(plaintext: &[u8]) -> Result<[u8; 32], PairError> {
-    expect(NONCE_JOINER, plaintext)?
-        .try_into()
-        .map_err(|_| PairError::Malformed)
+pub(super) fn read_nonce_joiner(plaintext: &[u8]) -> Result<([u8; 32], bool), PairError> {
+    read_nonce(expect(NONCE_JOINER, plaintext)?)
+}
+
+fn read_nonce(bytes: &[u8]) -> Result<([u8; 32], bool), PairError> {
+    match bytes.split_first() {
+        Some((&asks @ (0 | 1), nonce)) => {
+            let nonce = nonce.try_into().map_err(|_| PairError::Malformed)?;
+            Ok((nonce, asks == 1))
+        }
+        _ => Err(PairError::Malformed),
+    }
 }
 
 /// E5: the joiner's signature over `handshake hash ‖ registry digest`.

@@ -1,25 +1,30 @@
 //! How a device comes into a mesh: the existing one (sponsor, A) displays a secret, the new one (joiner, B) enters it.
 //!
 //! ```text
-//! B  P1 N1 ->            has the secret?
-//!    <- N2     A
+//!        with a ticket               with a code
+//! B  P1 N1 ->                 B  P1 C1 ->           which window?
+//!                                <- C2    A         one guess, counted when this is sent
+//!                             B  C3 N1 ->           has the secret?
+//!    <- N2     A                 <- N2    A
 //! B  N3 E1 ->            keys, both signatures, commitment to nonce_B
 //!    <- E2     A         nonce_A
-//! B  E3 ->               nonce_B: the words are fixed; B shows them, the user types them on A
-//!    <- E4 ... A         the enrolment
+//! B  E3 ->               nonce_B: the words are fixed; B shows two, the user types them on A
+//!    <- E4 ... A         the enrolment; with a code A shows the third word, the user types it on B
 //! B  E5 ->               B has committed it
 //! ```
 //!
 //! Both sides are machines without input or output: bytes in, [`JoinerOutput`] or [`SponsorOutput`] out. The caller keeps time (five
-//! minutes a window, 30 s a message), counts attempts (one machine per attempt, at most five per ticket), frames messages, and keeps
-//! one window open at a time. Every error ends the machine; nothing it did has to be undone.
+//! minutes a window, 30 s a message), counts attempts and guesses (one machine per attempt), frames messages, and keeps one window open at
+//! a time. Every error ends the machine; nothing it did has to be undone.
 //!
-//! The secret may come from a ticket or, later, from a PAKE over a short code: they differ in the pre-shared key alone. The
-//! library behind the handshake does not wipe its keys; run a pairing in a short-lived task.
+//! A [`Ticket`] is a secret of 256 bits and the sponsor's keys; a [`Code`] is six secret digits, from which a PAKE makes a key as good.
+//! From there on both are the same handshake. The libraries behind it do not wipe all their keys; run a pairing in a short-lived task.
 
+mod code;
 mod handshake;
 mod joiner;
 mod message;
+mod pake;
 mod sponsor;
 #[cfg(test)]
 mod tests;
@@ -30,26 +35,61 @@ mod words;
 #[cfg(test)]
 pub(crate) mod frozen {
     use super::handshake::{Context, Path, Psk};
+    use super::message::{Door, PairHello};
     pub(crate) use super::words::{commit, words};
+    use super::{Code, Nameplate, pake};
     use crate::secret::Secret;
+    use crate::testing::Counting;
+
+    /// C1, C2, C3 and the key.
+    pub(crate) fn code_exchange(code: &str) -> [Vec<u8>; 4] {
+        let code = Code::parse(code).unwrap();
+        let ends = pake::Ends {
+            joiner: [6; 32],
+            sponsor: [7; 32],
+            nameplate: code.nameplate(),
+        };
+        let mut rng = Counting(1);
+        let (asked, question) = pake::ask(&code, &mut rng).unwrap();
+        let (answered, answer) = pake::answer(&code, &ends, &question, &mut rng).unwrap();
+        let (proof, key) = asked.finish(&code, &ends, &answer, &mut rng).unwrap();
+        assert_eq!(answered.finish(&ends, &proof), Ok(key.clone()));
+        [question, answer, proof, key.expose().to_vec()]
+    }
+
+    pub(crate) fn hello_of_code(nameplate: u16, transport: [u8; 32]) -> [u8; 51] {
+        let door = Door::Code(Nameplate::new(nameplate).unwrap());
+        PairHello { door, transport }.to_bytes()
+    }
+
+    pub(crate) fn psk_of_code(key: &[u8; 64], before: &[u8]) -> Secret<32> {
+        Psk::from_pake(&Secret::new(*key), before).key
+    }
 
     pub(crate) fn psk(secret: &[u8; 32], session: &[u8; 16]) -> Secret<32> {
         Psk::from_ticket(&Secret::new(*secret), session).key
     }
 
-    pub(crate) fn prologue(joiner: &[u8; 32], sponsor: &[u8; 32], before: &[u8]) -> Vec<u8> {
+    pub(crate) fn prologue(
+        path: u8,
+        joiner: &[u8; 32],
+        sponsor: &[u8; 32],
+        before: &[u8],
+    ) -> Vec<u8> {
+        let path = if path == 1 { Path::Ticket } else { Path::Code };
         let context = Context {
             joiner_transport: joiner,
             sponsor_transport: sponsor,
             before,
         };
-        context.prologue(Path::Ticket)
+        context.prologue(path)
     }
 }
 
-pub use joiner::{Joiner, JoinerOutput};
+pub use code::{Code, CodeError, Nameplate};
+pub use joiner::{Joiner, JoinerOutput, Newcomer};
 pub use message::{Enrollment, JoinRequest};
-pub use sponsor::{Sponsor, SponsorOutput, WORD_TRIES, WordsWrong};
+pub use sponsor::{Sponsor, SponsorOutput};
 pub use ticket::{MAX_HINT, MAX_HINTS, Ticket, TicketError, Window};
 
 use crate::registry::{GrantError, StatementError};
@@ -67,6 +107,18 @@ pub const MAX_ENROLLMENT: usize = 4 * 1024 * 1024;
 
 /// Most keyslots in an enrolment.
 pub const MAX_KEYSLOTS: usize = 16;
+
+/// Tries at typing check words, on either side: one for a slip of the finger. Who stands between gains nothing by the second, because what the
+/// user reads stays the same.
+pub const WORD_TRIES: u8 = 2;
+
+/// What was typed is not what the other device shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not what the other device shows; {left} tries left")]
+pub struct WordsWrong {
+    /// Tries left; at zero the pairing is dead, and a sponsor's window is to be closed.
+    pub left: u8,
+}
 
 /// Why a pairing ended. After any of them the machine is dead and the other side is to be disconnected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +154,9 @@ pub enum PairError {
     /// The sponsor is not the device that made the ticket.
     #[error("the device that answered is not the one that made the ticket")]
     TicketKeyMismatch,
+    /// The mesh in the enrolment does not have the device that sent it.
+    #[error("the device that answered does not belong to the mesh it offers")]
+    NotSponsor,
     /// The connection's PeerId is not the one declared.
     #[error("the connection does not belong to the device it claims")]
     TransportMismatch,

@@ -6,18 +6,20 @@
 use rand::CryptoRng;
 use rand::rngs::StdRng;
 
-use crate::ids::{DeviceId, MeshId};
+use crate::ids::DeviceId;
 use crate::keys::{DeviceKeys, DevicePublic};
-use crate::pairing::handshake::{Channel, Context, Handshake, Path, Psk, fork};
-use crate::pairing::message::{self, Enrollment, JoinRequest, PairHello};
-use crate::pairing::{MAX_EARLY_MESSAGE, PairError, Window, words};
-
-/// Tries at typing the check words.
-pub const WORD_TRIES: u8 = 2;
+use crate::pairing::code::Code;
+use crate::pairing::handshake::{Channel, Context, Handshake, Psk, fork};
+use crate::pairing::message::{self, Door, Enrollment, JoinRequest, PairHello};
+use crate::pairing::pake::{self, Answered, C3_LEN, Ends};
+use crate::pairing::{MAX_EARLY_MESSAGE, PairError, WORD_TRIES, Window, WordsWrong, words};
+use crate::registry::JoinPath;
 
 /// What the caller is to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SponsorOutput {
+    /// Someone tries a code: the message that follows tells it whether that is the right one. Count the guess before sending.
+    Guess,
     /// Send this message.
     Send(Vec<u8>),
     /// Someone who has the secret wants to join; for showing.
@@ -31,10 +33,14 @@ pub enum SponsorOutput {
     },
     /// Ask the user to type the words the new device shows, and give them to [`Sponsor::confirm_words`].
     AskWords,
+    /// Show this word: the user types it on the new device, which asks for it.
+    Word(String),
     /// Admit it: sign its device statement and the grants, and give everything to [`Sponsor::enroll`].
     NeedEnrollment {
         /// What it sent, verified.
         join: JoinRequest,
+        /// What it had: a ticket or a code.
+        path: JoinPath,
     },
     /// It has committed. Publish what was signed; the window is spent.
     Done {
@@ -43,28 +49,25 @@ pub enum SponsorOutput {
     },
 }
 
-/// The words typed are not those the new device shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("these are not the words shown on the new device; {left} tries left")]
-pub struct WordsWrong {
-    /// Tries left; at zero the pairing is dead and the window is to be closed.
-    pub left: u8,
-}
-
 /// The existing device's machine. After any error it is dead.
 pub struct Sponsor {
     keys: DeviceKeys,
-    mesh_id: MeshId,
-    session: [u8; 16],
-    psk: Psk,
+    window: Window,
     remote_transport: Option<[u8; 32]>,
     trust_code: bool,
+    path: JoinPath,
     nonce: [u8; 32],
     state: State,
 }
 
 enum State {
     Hello(StdRng),
+    Guess {
+        answered: Answered,
+        ends: Ends,
+        before: Vec<u8>,
+        rng: StdRng,
+    },
     Handshake {
         handshake: Handshake,
         transport: [u8; 32],
@@ -82,6 +85,7 @@ enum State {
         channel: Channel,
         join: JoinRequest,
         words: [&'static str; 2],
+        third: Option<&'static str>,
         left: u8,
     },
     Enroll {
@@ -112,11 +116,10 @@ impl Sponsor {
         rng.fill_bytes(&mut nonce);
         Self {
             keys: keys.clone(),
-            mesh_id: window.mesh_id,
-            session: window.session,
-            psk: Psk::from_ticket(&window.secret, &window.session),
+            window: window.clone(),
             remote_transport: remote_transport_pub,
             trust_code,
+            path: JoinPath::Ticket,
             nonce,
             state: State::Hello(fork(rng)),
         }
@@ -130,6 +133,12 @@ impl Sponsor {
         }
         match state {
             State::Hello(rng) => self.handle_hello(rng, message),
+            State::Guess {
+                answered,
+                ends,
+                before,
+                rng,
+            } => self.handle_proof(answered, &ends, before, rng, message),
             State::Handshake {
                 handshake,
                 transport,
@@ -157,18 +166,14 @@ impl Sponsor {
                 channel,
                 join,
                 words,
+                third,
                 ..
-            } if words::typed_right(typed, &words) => {
-                self.state = State::Enroll {
-                    channel,
-                    join: join.clone(),
-                };
-                Ok(vec![SponsorOutput::NeedEnrollment { join }])
-            }
+            } if words::typed_right(typed, &words) => Ok(self.admit(channel, join, third)),
             State::Words {
                 channel,
                 join,
                 words,
+                third,
                 left,
             } => {
                 let left = left - 1;
@@ -177,6 +182,7 @@ impl Sponsor {
                         channel,
                         join,
                         words,
+                        third,
                         left,
                     };
                 }
@@ -195,7 +201,7 @@ impl Sponsor {
             State::Dead => return Err(PairError::Dead),
             _ => return Err(PairError::Unexpected),
         };
-        let registry = enrollment.registry(&self.mesh_id)?;
+        let registry = enrollment.registry(&self.window.mesh_id)?;
         let public = &join.card.public;
         if registry
             .view()
@@ -214,14 +220,19 @@ impl Sponsor {
         Ok(messages)
     }
 
-    /// P1 and N1: refuses before any secret is used unless the joiner has the shared key.
+    /// P1, and N1 or C1: refuses whoever means another window or does not have the connection it claims.
     fn handle_hello(
         &mut self,
         rng: StdRng,
         message: &[u8],
     ) -> Result<Vec<SponsorOutput>, PairError> {
         let (hello, before, first) = PairHello::parse(message)?;
-        if hello.path != Path::Ticket || hello.session != self.session {
+        let code = self.window.code.clone();
+        let right = match hello.door {
+            Door::Ticket(session) => session == self.window.session,
+            Door::Code(nameplate) => code.as_ref().map(Code::nameplate) == Some(nameplate),
+        };
+        if !right {
             return Err(PairError::OtherSession);
         }
         if self
@@ -230,21 +241,83 @@ impl Sponsor {
         {
             return Err(PairError::TransportMismatch);
         }
-        let own_transport = self.keys.public().transport;
-        if hello.transport == own_transport {
+        if hello.transport == self.keys.public().transport {
             return Err(PairError::OwnKey);
         }
+        match (hello.door, code) {
+            (Door::Code(nameplate), Some(code)) => {
+                let ends = Ends {
+                    joiner: hello.transport,
+                    sponsor: self.keys.public().transport,
+                    nameplate,
+                };
+                self.handle_question(&code, ends, message, first, rng)
+            }
+            _ => {
+                let psk = Psk::from_ticket(&self.window.secret, &self.window.session);
+                self.respond(&psk, hello.transport, before, first, rng)
+            }
+        }
+    }
+
+    /// C1. The answer is what a guess costs us: with it the joiner knows whether it was right.
+    fn handle_question(
+        &mut self,
+        code: &Code,
+        ends: Ends,
+        message: &[u8],
+        question: &[u8],
+        mut rng: StdRng,
+    ) -> Result<Vec<SponsorOutput>, PairError> {
+        let (answered, answer) = pake::answer(code, &ends, question, &mut rng)?;
+        self.path = JoinPath::Code;
+        self.state = State::Guess {
+            answered,
+            ends,
+            before: [message, &answer].concat(),
+            rng,
+        };
+        Ok(vec![SponsorOutput::Guess, SponsorOutput::Send(answer)])
+    }
+
+    /// C3 and N1: whoever sends these had the right digits.
+    fn handle_proof(
+        &mut self,
+        answered: Answered,
+        ends: &Ends,
+        mut before: Vec<u8>,
+        rng: StdRng,
+        message: &[u8],
+    ) -> Result<Vec<SponsorOutput>, PairError> {
+        let (proof, first) = message
+            .split_at_checked(C3_LEN)
+            .ok_or(PairError::Malformed)?;
+        let key = answered.finish(ends, proof)?;
+        before.extend_from_slice(proof);
+        let psk = Psk::from_pake(&key, &before);
+        self.respond(&psk, ends.joiner, &before, first, rng)
+    }
+
+    /// N1: refuses before any key of ours is used unless the joiner has the shared key.
+    fn respond(
+        &mut self,
+        psk: &Psk,
+        transport: [u8; 32],
+        before: &[u8],
+        first: &[u8],
+        rng: StdRng,
+    ) -> Result<Vec<SponsorOutput>, PairError> {
         let context = Context {
-            joiner_transport: &hello.transport,
-            sponsor_transport: &own_transport,
+            joiner_transport: &transport,
+            sponsor_transport: &self.keys.public().transport,
             before,
         };
-        let mut handshake = Handshake::responder(&self.psk, &context, &self.keys, rng)?;
+        let mut handshake = Handshake::responder(psk, &context, &self.keys, rng)?;
         handshake.read(first, true)?;
         let answer = handshake.write()?;
         self.state = State::Handshake {
             handshake,
-            transport: hello.transport,
+            transport,
         };
         Ok(vec![SponsorOutput::Send(answer)])
     }
@@ -282,7 +355,7 @@ impl Sponsor {
         if public.transport != transport {
             return Err(PairError::TransportMismatch);
         }
-        let nonce = channel.write(&message::nonce_sponsor(&self.nonce))?;
+        let nonce = channel.write(&message::nonce_sponsor(&self.nonce, !self.trust_code))?;
         let joining = SponsorOutput::Joining {
             name: join.name.clone(),
             platform: join.platform.clone(),
@@ -299,25 +372,42 @@ impl Sponsor {
         join: JoinRequest,
         message: &[u8],
     ) -> Result<Vec<SponsorOutput>, PairError> {
-        let nonce = message::read_nonce_joiner(&channel.read(message)?)?;
+        let (nonce, asks) = message::read_nonce_joiner(&channel.read(message)?)?;
         if !words::commit_matches(&join.commit, channel.hash(), &nonce) {
             return Err(PairError::CommitmentMismatch);
         }
+        let [first, second, third] = words::words(channel.hash(), &self.nonce, &nonce);
+        let third = asks.then_some(third);
         if self.trust_code {
-            self.state = State::Enroll {
-                channel,
-                join: join.clone(),
-            };
-            return Ok(vec![SponsorOutput::NeedEnrollment { join }]);
+            return Ok(self.admit(channel, join, third));
         }
-        let [first, second, _] = words::words(channel.hash(), &self.nonce, &nonce);
         self.state = State::Words {
             channel,
             join,
             words: [first, second],
+            third,
             left: WORD_TRIES,
         };
         Ok(vec![SponsorOutput::AskWords])
+    }
+
+    /// The word for the way back is shown only now: who stands between has failed before.
+    fn admit(
+        &mut self,
+        channel: Channel,
+        join: JoinRequest,
+        third: Option<&'static str>,
+    ) -> Vec<SponsorOutput> {
+        self.state = State::Enroll {
+            channel,
+            join: join.clone(),
+        };
+        let mut outputs = vec![SponsorOutput::NeedEnrollment {
+            join,
+            path: self.path,
+        }];
+        outputs.extend(third.map(|word| SponsorOutput::Word(word.to_owned())));
+        outputs
     }
 }
 

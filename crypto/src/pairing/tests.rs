@@ -22,6 +22,8 @@ struct World {
     docs: EpochKey,
     window: Window,
     ticket: Ticket,
+    /// Whether the phone comes with the code.
+    by_code: bool,
 }
 
 impl World {
@@ -63,7 +65,19 @@ impl World {
             docs,
             window,
             ticket,
+            by_code: false,
         }
+    }
+
+    fn with_code(seed: u64) -> Self {
+        Self {
+            by_code: true,
+            ..Self::new(seed)
+        }
+    }
+
+    fn code(&self) -> Code {
+        self.window.code.clone().unwrap()
     }
 
     fn mesh(&self) -> MeshId {
@@ -71,17 +85,27 @@ impl World {
     }
 
     fn joiner(&mut self) -> (Joiner, Vec<u8>) {
-        self.joiner_with(&self.ticket.clone())
+        if self.by_code {
+            self.joiner_with_code(&self.code())
+        } else {
+            self.joiner_with(&self.ticket.clone())
+        }
     }
 
     fn joiner_with(&mut self, ticket: &Ticket) -> (Joiner, Vec<u8>) {
         let transport = self.phone.public().transport;
-        Joiner::new(
-            ticket,
-            &self.phone,
-            "phone",
-            "android",
-            &transport,
+        Joiner::with_ticket(ticket, phone(&self.phone, &transport), &mut self.rng).unwrap()
+    }
+
+    fn joiner_with_code(&mut self, code: &Code) -> (Joiner, Vec<u8>) {
+        let (sponsor, transport) = (
+            self.laptop.public().transport,
+            self.phone.public().transport,
+        );
+        Joiner::with_code(
+            code,
+            &sponsor,
+            phone(&self.phone, &transport),
             &mut self.rng,
         )
         .unwrap()
@@ -136,6 +160,15 @@ impl World {
     }
 }
 
+fn phone<'a>(keys: &'a DeviceKeys, transport: &'a [u8; 32]) -> Newcomer<'a> {
+    Newcomer {
+        keys,
+        name: "phone",
+        platform: "android",
+        transport,
+    }
+}
+
 /// What has happened at both ends after a run.
 #[derive(Default, Debug)]
 struct Outcome {
@@ -144,6 +177,7 @@ struct Outcome {
     enrolled: Option<Enrollment>,
     done: Option<DeviceId>,
     needed: bool,
+    guesses: u8,
 }
 
 /// Carries messages between both until nothing moves or one fails. `tamper` sees every message with its number and may replace
@@ -158,7 +192,7 @@ fn run(
     let mut outcome = Outcome::default();
     let (mut to_sponsor, mut to_joiner) = (vec![first], Vec::new());
     let (mut shown, mut number) = (None, 0);
-    let mut asked = false;
+    let (mut asked, mut back) = (false, None);
     while !(to_sponsor.is_empty() && to_joiner.is_empty()) {
         let mut answers = Vec::new();
         for message in std::mem::take(&mut to_sponsor) {
@@ -177,12 +211,14 @@ fn run(
             match answer {
                 SponsorOutput::Send(message) => to_joiner.push(message),
                 SponsorOutput::AskWords => asked = true,
-                SponsorOutput::NeedEnrollment { join } => {
+                SponsorOutput::NeedEnrollment { join, .. } => {
                     outcome.needed = true;
                     let enrollment = world.enrollment(&join);
                     to_joiner.extend(sponsor.enroll(enrollment).unwrap());
                 }
                 SponsorOutput::Done { device } => outcome.done = Some(device),
+                SponsorOutput::Guess => outcome.guesses += 1,
+                SponsorOutput::Word(word) => back = Some(word),
                 SponsorOutput::Joining { .. } => {}
             }
         }
@@ -195,7 +231,15 @@ fn run(
                             match output {
                                 JoinerOutput::Send(message) => to_sponsor.push(message),
                                 JoinerOutput::Words(words) => shown = Some(words),
-                                JoinerOutput::Enrollment(enrollment) => {
+                                JoinerOutput::Enrollment {
+                                    enrollment,
+                                    ask_word,
+                                    ..
+                                } => {
+                                    assert_eq!(ask_word, world.by_code);
+                                    if ask_word {
+                                        joiner.confirm_word(back.as_ref().unwrap()).unwrap();
+                                    }
                                     outcome.enrolled = Some(enrollment);
                                     to_sponsor.push(joiner.accept().unwrap());
                                 }
@@ -212,9 +256,11 @@ fn run(
         if asked && to_sponsor.is_empty() {
             asked = false;
             let typed = shown.clone().unwrap().join("  ").to_uppercase();
-            let SponsorOutput::NeedEnrollment { join } =
-                sponsor.confirm_words(&typed).unwrap().remove(0)
-            else {
+            let mut outputs = sponsor.confirm_words(&typed).unwrap();
+            if let Some(SponsorOutput::Word(word)) = outputs.get(1) {
+                back = Some(word.clone());
+            }
+            let SponsorOutput::NeedEnrollment { join, .. } = outputs.remove(0) else {
                 panic!()
             };
             outcome.needed = true;
@@ -225,13 +271,15 @@ fn run(
     outcome
 }
 
-/// Messages of an honest run, in order: P1+N1, N2, N3, E1, E2, E3, E4, E5.
-const MESSAGES: usize = 8;
+/// Both ways in, and the messages of an honest run: P1+N1, N2, N3, E1, E2, E3, E4, E5; or P1+C1, C2, C3+N1, and then the same.
+const WAYS: [(fn(u64) -> World, usize); 2] = [(World::new, 8), (World::with_code, 10)];
 
 #[test]
 fn a_phone_joins() {
-    for trust_code in [false, true] {
-        let mut world = World::new(1);
+    for (trust_code, (world, messages)) in
+        [false, true].into_iter().flat_map(|t| WAYS.map(|w| (t, w)))
+    {
+        let mut world = world(1);
         let mut lengths = Vec::new();
         let outcome = run(&mut world, trust_code, |_, message| {
             lengths.push(message.len());
@@ -239,8 +287,13 @@ fn a_phone_joins() {
         });
         assert_eq!((outcome.joiner, outcome.sponsor), (None, None));
         assert_eq!(outcome.done, Some(world.phone.device_id()));
-        assert_eq!(lengths.len(), MESSAGES);
-        assert_eq!(lengths[..3], [51 + 48, 96, 64]);
+        assert_eq!(lengths.len(), messages);
+        if world.by_code {
+            assert_eq!(lengths[..5], [51 + 96, 320, 64 + 48, 96, 64]);
+        } else {
+            assert_eq!(lengths[..3], [51 + 48, 96, 64]);
+        }
+        assert_eq!(outcome.guesses, u8::from(world.by_code));
         let enrollment = outcome.enrolled.unwrap();
         let set = enrollment.registry(&world.mesh()).unwrap();
         assert_eq!(set.view().devices[&world.phone.device_id()].name, "phone");
@@ -339,12 +392,12 @@ fn to_words(
                         match output {
                             JoinerOutput::Send(message) => to_sponsor.push(message),
                             JoinerOutput::Words(words) => shown = Some(words),
-                            JoinerOutput::Enrollment(_) => unreachable!(),
+                            JoinerOutput::Enrollment { .. } => unreachable!(),
                         }
                     }
                 }
                 SponsorOutput::AskWords => return shown.unwrap(),
-                SponsorOutput::Joining { .. } => {}
+                SponsorOutput::Joining { .. } | SponsorOutput::Guess => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -389,14 +442,8 @@ fn transports_must_match_on_both_sides() {
         &mut world.rng,
     );
     assert_eq!(sponsor.handle(&first), Err(PairError::TransportMismatch));
-    let refused = Joiner::new(
-        &world.ticket,
-        &world.phone,
-        "phone",
-        "android",
-        &[9; 32],
-        &mut world.rng,
-    );
+    let newcomer = phone(&world.phone, &[9; 32]);
+    let refused = Joiner::with_ticket(&world.ticket, newcomer, &mut world.rng);
     assert_eq!(refused.map(|_| ()), Err(PairError::TransportMismatch));
     // another PeerId declared than is used in the handshake's prologue
     let mut declared = first;
@@ -410,14 +457,10 @@ fn a_device_does_not_pair_with_itself() {
     let mut world = World::new(11);
     world.phone = world.laptop.clone();
     let transport = world.phone.public().transport;
-    let refused = Joiner::new(
-        &world.ticket,
-        &world.phone,
-        "me",
-        "linux",
-        &transport,
-        &mut world.rng,
-    );
+    let newcomer = phone(&world.phone, &transport);
+    let refused = Joiner::with_ticket(&world.ticket, newcomer, &mut world.rng);
+    assert_eq!(refused.map(|_| ()), Err(PairError::OwnKey));
+    let refused = Joiner::with_code(&world.code(), &transport, newcomer, &mut world.rng);
     assert_eq!(refused.map(|_| ()), Err(PairError::OwnKey));
 }
 
@@ -432,14 +475,12 @@ fn names_are_checked_before_anything_is_sent() {
         (&*"x".repeat(129), "x"),
         ("phone", &"x".repeat(65)),
     ] {
-        let refused = Joiner::new(
-            &world.ticket,
-            &world.phone,
+        let newcomer = Newcomer {
             name,
             platform,
-            &transport,
-            &mut world.rng,
-        );
+            ..phone(&world.phone, &transport)
+        };
+        let refused = Joiner::with_ticket(&world.ticket, newcomer, &mut world.rng);
         assert_eq!(
             refused.map(|_| ()),
             Err(PairError::BadName),
@@ -461,14 +502,15 @@ fn words_differ_per_pairing() {
     assert_eq!(seen.len(), 30);
 }
 
+mod code;
 mod enrolment;
 mod hostile;
 mod tamper;
 
 proptest! {
     #[test]
-    fn random_bytes_never_panic(messages: Vec<Vec<u8>>, hello: bool) {
-        let mut world = World::new(17);
+    fn random_bytes_never_panic(messages: Vec<Vec<u8>>, hello: bool, by_code: bool) {
+        let mut world = World { by_code, ..World::new(17) };
         let (mut joiner, first) = world.joiner();
         let mut sponsor = world.sponsor(true);
         if hello {

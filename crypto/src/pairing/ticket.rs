@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::ids::MeshId;
 use crate::keys::DevicePublic;
+use crate::pairing::code::Code;
 use crate::secret::Secret;
 
 /// Most address hints in a ticket.
@@ -52,7 +53,7 @@ pub enum TicketError {
     Hints,
 }
 
-/// A pairing window as the sponsor holds it: one session, one secret, five minutes (the caller's clock).
+/// A pairing window as the sponsor holds it: one session, one secret, one code, five minutes (the caller's clock).
 #[derive(Clone, Debug)]
 pub struct Window {
     /// The mesh that is open.
@@ -61,10 +62,12 @@ pub struct Window {
     pub session: [u8; 16],
     /// The one-time secret. Dropped when the window closes.
     pub secret: Secret<32>,
+    /// The code, which opens the same window; `None`: only the ticket does.
+    pub code: Option<Code>,
 }
 
 impl Window {
-    /// Draws session and secret of a new window.
+    /// Draws session, secret and code of a new window.
     pub fn new<R: CryptoRng + ?Sized>(mesh_id: MeshId, rng: &mut R) -> Self {
         let mut session = [0; 16];
         rng.fill_bytes(&mut session);
@@ -72,6 +75,7 @@ impl Window {
             mesh_id,
             session,
             secret: Secret::random(rng),
+            code: Some(Code::random(rng)),
         }
     }
 

@@ -25,7 +25,8 @@ pub(super) fn commit_matches(
 
 /// Three words of 11 bits each from `HKDF-SHA256(salt = handshake hash, nonce_A ‖ nonce_B, label)`.
 ///
-/// The first two are shown on the joiner and typed on the sponsor; the third is the code path's return word.
+/// The first two are shown on the joiner and typed on the sponsor. With a ticket the joiner knows the sponsor's key; with a code it does not,
+/// so the third goes the other way.
 pub(crate) fn words(
     hash_of_handshake: &[u8; 32],
     nonce_sponsor: &[u8; 32],
@@ -40,8 +41,8 @@ pub(crate) fn words(
     })
 }
 
-/// Whether `typed` is these two words, whatever its case and white space.
-pub(super) fn typed_right(typed: &str, words: &[&'static str; 2]) -> bool {
+/// Whether `typed` is these words, whatever its case and white space.
+pub(super) fn typed_right(typed: &str, words: &[&'static str]) -> bool {
     typed
         .split_whitespace()
         .map(str::to_lowercase)

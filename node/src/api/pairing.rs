@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use ownmesh_crypto::RootKeys;
 use tokio::sync::{mpsc, watch};
 
 use super::calls::{self, Context};
 use super::reply::{self, Reply, versioned};
 use crate::command::{CommandError, PairEvent, PairRequest};
+use crate::pair::unlock_root;
 
 /// Events that wait for the reader: a whole pairing has fewer.
 const EVENTS: usize = 32;
@@ -33,6 +35,14 @@ impl Drop for Window {
     }
 }
 
+/// The root key, with the password. Off the engine's thread: it takes a second by intent.
+async fn unlock(context: &Arc<Context>, password: String) -> Result<RootKeys, CommandError> {
+    let slots = context.ask(|engine, _| engine.keyslots()).await?;
+    tokio::task::spawn_blocking(move || unlock_root(&slots, &password))
+        .await
+        .map_err(|error| CommandError::failed(error.to_string()))?
+}
+
 /// Opens the window and streams what happens there.
 pub(super) async fn window(
     context: &Arc<Context>,
@@ -43,8 +53,12 @@ pub(super) async fn window(
         trust_code,
         password,
     } = request;
+    let root = match password {
+        Some(password) => Some(unlock(context, password).await?),
+        None => None,
+    };
     context
-        .ask(move |engine, now| engine.open_window(now, trust_code, password, sender))
+        .ask(move |engine, now| engine.open_window(now, trust_code, root, sender))
         .await??;
     let closing = context.closing.subscribe();
     let window = Window {

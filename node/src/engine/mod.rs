@@ -73,6 +73,7 @@ use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
 use crate::disk::scan::{Found, Guard, Look, ScanError, ScanReport};
+use crate::net::PairAdvert;
 use crate::pair::SponsorEffect;
 
 /// The time an event is handled at.
@@ -273,10 +274,10 @@ pub enum Effect {
     },
     /// Tell whoever listens.
     Notice(Notice),
-    /// Advertise a pairing window of this public name and let strangers knock.
+    /// Advertise a pairing window and let strangers knock.
     OpenWindow {
-        /// The name.
-        name: [u8; 8],
+        /// What everybody may see of it.
+        advert: PairAdvert,
     },
     /// Close it.
     CloseWindow,
@@ -338,6 +339,7 @@ pub struct Engine {
     ack_at: Option<u64>,
     waits: Vec<wait::Wait>,
     pairing: Option<pairing::Window>,
+    guessed: pairing::Guessed,
     /// When the event in hand came.
     seen_at: Now,
     /// What went wrong lately outside any space.
@@ -406,6 +408,7 @@ impl Engine {
             ack_at: None,
             waits: Vec::new(),
             pairing: None,
+            guessed: pairing::Guessed::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
         };

@@ -1,13 +1,14 @@
 //! The pairing window of the device that lets another one in.
 //!
 //! `pair::SponsorSession` counts attempts and time; here its requests meet the registry. The new
-//! device's admission is signed only after it has proven the ticket and, unless the user said the
-//! ticket is enough, after the words were typed. It is durable before it is handed over, so that a
+//! device's admission is signed only after it has proven ticket or code and, unless the user said
+//! that is enough, after the words were typed. It is durable before it is handed over, so that a
 //! device which has committed is never a stranger after a crash on this side.
 
 use std::time::{Duration, Instant};
 
-use ownmesh_crypto::pairing::{Enrollment, JoinRequest};
+use ownmesh_crypto::RootKeys;
+use ownmesh_crypto::pairing::{self, Enrollment, JoinRequest};
 use ownmesh_crypto::registry::{self, By, JoinPath, MAX_DEVICES};
 use tokio::sync::mpsc;
 
@@ -18,12 +19,32 @@ use crate::net::PairStream;
 use crate::pair::{SponsorEffect, SponsorSession, WINDOW_TIME};
 
 /// An open window and who watches it.
-#[derive(Debug)]
 pub(super) struct Window {
     session: SponsorSession,
     events: mpsc::Sender<PairEvent>,
+    /// With the password given: signs the admission in this device's place.
+    root: Option<RootKeys>,
+    /// When the session has something to do.
     pub(super) until: u64,
 }
+
+/// When windows closed at whose code somebody guessed in vain, milliseconds as [`Now::mono`]. In
+/// memory: a restart of the node is not in a stranger's hands.
+#[derive(Debug, Default)]
+pub(super) struct Guessed(Vec<u64>);
+
+impl Guessed {
+    /// Whether there were so many that the next window has no code.
+    fn too_often(&mut self, now: Now) -> bool {
+        self.0.retain(|at| now.mono < at + HOUR);
+        self.0.len() >= GUESSED_MAX
+    }
+}
+
+/// Windows an hour that may be guessed at. With three guesses each that is one in 66,000.
+const GUESSED_MAX: usize = 5;
+/// What they are counted over, milliseconds.
+const HOUR: u64 = 3_600_000;
 
 impl Engine {
     fn instant(&self, now: Now) -> Instant {
@@ -33,12 +54,13 @@ impl Engine {
     /// Opens a window; what happens at it goes to `events`.
     ///
     /// # Errors
-    /// One is open already, or this device may not admit others, or the mesh is full.
+    /// One is open already, or this device may not admit others and no root key is given, or the
+    /// mesh is full.
     pub fn open_window(
         &mut self,
         now: Now,
         trust_code: bool,
-        _password: Option<String>,
+        root: Option<RootKeys>,
         events: mpsc::Sender<PairEvent>,
     ) -> Result<(), CommandError> {
         if self
@@ -58,43 +80,64 @@ impl Engine {
                     .hint(names.join(", ")),
             );
         }
-        if !view.devices.get(&self.device).is_some_and(|d| d.may_add) {
-            return Err(CommandError::refused("this device may not let others in")
-                .hint("run mesh pair on the device that may; mesh devices shows which"));
+        if root.is_none() && !view.devices.get(&self.device).is_some_and(|d| d.may_add) {
+            return Err(CommandError::refused("this device may not let others in").hint(
+                "run mesh pair on the device that may, mesh devices shows which; or --password-file F",
+            ));
         }
         let at = self.instant(now);
-        let session = SponsorSession::open(
-            view.mesh_id,
-            self.identity.keys.clone(),
-            trust_code,
-            at,
-            &mut *self.rng,
-        );
+        let mut window = pairing::Window::new(view.mesh_id, &mut *self.rng);
+        if self.guessed.too_often(now) {
+            window.code = None;
+        }
+        let session = SponsorSession::open(window, self.identity.keys.clone(), trust_code, at);
         let hints = (self.identity.hints)();
-        let (Some(Ok(ticket)), Some(name)) = (session.ticket(hints), session.name()) else {
+        let addresses = hints.clone();
+        let (Some(Ok(ticket)), Some(advert)) = (session.ticket(hints), session.advert()) else {
             return Err(CommandError::failed("the ticket could not be made"));
         };
         let text = ticket
             .format()
             .map_err(|e| CommandError::failed(e.to_string()))?;
         drop(events.try_send(PairEvent::Window {
-            code: None,
+            code: session.code().map(|code| code.format().to_string()),
             ticket: text.to_string(),
             expires_in_s: WINDOW_TIME.as_secs(),
+            addresses,
         }));
-        let until = now.mono + u64::try_from(WINDOW_TIME.as_millis()).unwrap_or(u64::MAX);
         self.pairing = Some(Window {
             session,
             events,
-            until,
+            root,
+            until: 0,
         });
-        self.effects.push(Effect::OpenWindow { name });
+        self.set_alarm();
+        self.effects.push(Effect::OpenWindow { advert });
         Ok(())
+    }
+
+    /// Notes when the open window wants to be looked at.
+    fn set_alarm(&mut self) {
+        let origin = self.identity.origin;
+        if let Some(window) = &mut self.pairing
+            && let Some(at) = window.session.deadline()
+        {
+            let after = at.saturating_duration_since(origin).as_millis();
+            window.until = u64::try_from(after).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// The keyslots, as they lie in the home.
+    pub(crate) fn keyslots(&self) -> Vec<Vec<u8>> {
+        self.identity.keyslots.clone()
     }
 
     /// Closes the window, if one is open.
     pub fn close_window(&mut self) {
         if let Some(window) = self.pairing.take() {
+            if window.session.was_guessed_at_in_vain() {
+                self.guessed.0.push(self.seen_at.mono);
+            }
             drop(window.events.try_send(PairEvent::Closed {}));
             self.effects.push(Effect::CloseWindow);
         }
@@ -154,6 +197,11 @@ impl Engine {
     }
 
     fn pair_effects(&mut self, effects: Vec<SponsorEffect>) {
+        self.perform_pairing(effects);
+        self.set_alarm();
+    }
+
+    fn perform_pairing(&mut self, effects: Vec<SponsorEffect>) {
         for effect in effects {
             let Some(window) = &mut self.pairing else {
                 return;
@@ -166,6 +214,7 @@ impl Engine {
                 SponsorEffect::Joining { name, platform, .. } => {
                     tell(PairEvent::Joining { name, platform });
                 }
+                SponsorEffect::Word { word } => tell(PairEvent::Word { word }),
                 SponsorEffect::AskWords => tell(PairEvent::Confirm {}),
                 SponsorEffect::WordsWrong { left } => {
                     tell(PairEvent::Failed {
@@ -192,8 +241,8 @@ impl Engine {
                     self.close_window();
                     return;
                 }
-                SponsorEffect::NeedEnrollment { join } => {
-                    let answer = match self.admit(&join) {
+                SponsorEffect::NeedEnrollment { join, path } => {
+                    let answer = match self.admit(&join, path) {
                         Ok(enrollment) => {
                             self.pairing.as_mut().map(|w| w.session.enroll(enrollment))
                         }
@@ -204,7 +253,7 @@ impl Engine {
                         }
                     };
                     if let Some(effects) = answer {
-                        self.pair_effects(effects);
+                        self.perform_pairing(effects);
                     }
                 }
             }
@@ -212,29 +261,23 @@ impl Engine {
     }
 
     /// Signs a device's admission and gathers what it needs to know.
-    fn admit(&mut self, join: &JoinRequest) -> Result<Enrollment, String> {
+    fn admit(&mut self, join: &JoinRequest, path: JoinPath) -> Result<Enrollment, String> {
         let at = seconds(self.seen_at);
         let mesh = self.registry.view().mesh_id;
         let keys = self.identity.keys.clone();
         let fail = |e: registry::StatementError| e.to_string();
-        let by = By::Device(&keys);
-        let device = registry::device(
-            by,
-            &mesh,
-            &join.name,
-            &join.platform,
-            &join.card,
-            JoinPath::Ticket,
-            at,
-        )
-        .map_err(fail)?;
+        let root = self.pairing.as_mut().and_then(|window| window.root.take());
+        let by = root.as_ref().map_or(By::Device(&keys), By::Root);
+        let device = registry::device(by, &mesh, &join.name, &join.platform, &join.card, path, at)
+            .map_err(fail)?;
         let mut statements = vec![device.bytes().to_vec()];
-        if self
-            .registry
-            .view()
-            .devices
-            .get(&self.device)
-            .is_some_and(|d| d.may_pass_on)
+        if root.is_some()
+            || self
+                .registry
+                .view()
+                .devices
+                .get(&self.device)
+                .is_some_and(|d| d.may_pass_on)
         {
             let id = join.card.public.device_id();
             statements.push(

@@ -14,12 +14,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::address::{peer_id, to_multi};
-use super::gate::Policy;
+use super::gate::{Policy, Sponsor};
 use super::streams::{CONTENT, CONTROL, Inbound, PAIR};
 use super::swarm::{Mesh, build};
 use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
+
+const WINDOW: PairAdvert = PairAdvert {
+    window: [1; 8],
+    nameplate: None,
+};
 
 fn keys(seed: u8) -> Arc<DeviceKeys> {
     Arc::new(DeviceKeys::from_seed(&DeviceSeed::from_bytes([seed; 32])))
@@ -61,7 +66,7 @@ impl Attacker {
         if as_pinned {
             policy.pin([victim].into());
         } else {
-            policy.set_sponsor(victim);
+            policy.set_sponsor(Sponsor::Known(victim));
         }
         let (swarm, inbound) = build(*keys(seed).transport_secret().expose(), policy).unwrap();
         Self {
@@ -125,7 +130,7 @@ impl Attacker {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_in_a_window_reaches_pairing_alone() {
     let (net, mut events, keys) = victim(1).await;
-    net.open_window([1; 8]);
+    net.open_window(WINDOW);
     let address = net.addresses()[0];
 
     // It claims the other protocols are there, and is told they are not.
@@ -187,7 +192,7 @@ async fn a_stranger_in_a_window_reaches_pairing_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_strangers_fill_a_window() {
     let (net, _events, keys) = victim(1).await;
-    net.open_window([1; 8]);
+    net.open_window(WINDOW);
     let address = net.addresses()[0];
     let mut inside = Vec::new();
     for seed in 70..74 {

@@ -2,7 +2,8 @@
 //!
 //! An advert is a nonce and its tag under a key of the mesh: others learn that some device of some mesh is there, not which; the
 //! mesh's own devices learn that it is one of theirs, not which either, and dial it for each device they miss. Who it really is
-//! only the handshake shows. While a pairing window is open a second advert names the window, for a device that has its ticket.
+//! only the handshake shows. While a pairing window is open a second advert names the window, for a device that has its ticket, and the
+//! public digits of its code, for one that has that.
 //!
 //! Guards against adverts that cost anything: an unproved one is dropped, all are bounded, and no road of discovery that fails
 //! takes another with it.
@@ -11,13 +12,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ownmesh_crypto::pairing::Nameplate;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Discovery;
 use super::mdns::Mdns;
 use super::runtime_files::{Card, OwnFile, Watch};
+use super::{Discovery, PairAdvert};
 
 /// How often the runtime directory is looked at while somebody is missing: a start is noticed in half of this on average.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,6 +38,25 @@ pub(crate) enum Found {
     Gone { source: String },
     /// A way of finding does not work.
     Trouble(String),
+}
+
+/// Which window a new device looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sought {
+    /// That of its ticket.
+    Window([u8; 8]),
+    /// One whose code has these public digits.
+    Nameplate(Nameplate),
+}
+
+impl Sought {
+    /// Whether an advert shows it. What an advert lacks fits nothing.
+    pub(crate) fn fits(self, window: Option<[u8; 8]>, nameplate: Option<Nameplate>) -> bool {
+        match self {
+            Sought::Window(sought) => window == Some(sought),
+            Sought::Nameplate(sought) => nameplate == Some(sought),
+        }
+    }
 }
 
 /// One node's adverts, and its search for others'. Everything is withdrawn when dropped.
@@ -87,7 +108,7 @@ impl Finder {
     }
 
     /// Announces the pairing window of this name, or no longer.
-    pub(crate) fn announce_pairing(&mut self, pairing: Option<[u8; 8]>) {
+    pub(crate) fn announce_pairing(&mut self, pairing: Option<PairAdvert>) {
         let Some(config) = self.config.clone() else {
             return;
         };
@@ -129,7 +150,7 @@ impl Finder {
         }
     }
 
-    fn write_file(&mut self, config: &Discovery, pairing: Option<[u8; 8]>) {
+    fn write_file(&mut self, config: &Discovery, pairing: Option<PairAdvert>) {
         let card = Card {
             pid: std::process::id(),
             port: self.port,
@@ -215,7 +236,7 @@ fn at(source: &str, port: u16) -> Found {
     }
 }
 
-/// Looks for the sponsor of the pairing window of this name, both ways at once, until dropped.
+/// Looks for the sponsor of a pairing window, both ways at once, until dropped.
 pub(crate) struct PairSearch {
     _mdns: Option<Mdns>,
     looking: AbortHandle,
@@ -224,14 +245,14 @@ pub(crate) struct PairSearch {
 impl PairSearch {
     /// Starts. `mdns` is `false` where multicast is not wanted.
     pub(crate) fn start(
-        pairing: [u8; 8],
+        sought: Sought,
         runtime_dir: PathBuf,
         mdns: bool,
     ) -> (Self, mpsc::Receiver<Found>) {
         let (found, news) = mpsc::channel(NEWS);
         let mdns = mdns.then(|| {
             let mdns = Mdns::start()?;
-            mdns.browse_pairing(pairing, found.clone())?;
+            mdns.browse_pairing(sought, found.clone())?;
             Ok::<_, String>(mdns)
         });
         let mdns = match mdns.transpose() {
@@ -247,7 +268,8 @@ impl PairSearch {
             loop {
                 ticks.tick().await;
                 for (source, card) in files.look(&runtime_dir).unwrap_or_default() {
-                    if card.pairing == Some(pairing)
+                    let shown = card.pairing;
+                    if sought.fits(shown.map(|p| p.window), shown.and_then(|p| p.nameplate))
                         && found.send(at(&source, card.port)).await.is_err()
                     {
                         return;

@@ -45,8 +45,17 @@ pub(crate) struct Policy(Mutex<Lists>);
 #[derive(Debug, Default)]
 struct Lists {
     pinned: HashSet<PeerId>,
-    sponsor: Option<PeerId>,
+    sponsor: Option<Sponsor>,
     window_until: Option<Instant>,
+}
+
+/// With whom a new device pairs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sponsor {
+    /// With this one: its ticket says so.
+    Known(PeerId),
+    /// With whoever answers where it dials: a code names nobody, the pairing itself shows who has it.
+    Any,
 }
 
 impl Policy {
@@ -55,9 +64,9 @@ impl Policy {
         self.lock().pinned = peers;
     }
 
-    /// The one a new device pairs with.
-    pub(crate) fn set_sponsor(&self, peer: PeerId) {
-        self.lock().sponsor = Some(peer);
+    /// With whom a new device pairs.
+    pub(crate) fn set_sponsor(&self, sponsor: Sponsor) {
+        self.lock().sponsor = Some(sponsor);
     }
 
     /// Opens or closes the pairing window.
@@ -74,7 +83,12 @@ impl Policy {
         let open = lists
             .window_until
             .is_some_and(|until| Instant::now() < until);
-        (open || lists.sponsor.as_ref() == Some(peer)).then_some(Role::Pairing)
+        let sponsor = match lists.sponsor {
+            Some(Sponsor::Known(known)) => known == *peer,
+            Some(Sponsor::Any) => true,
+            None => false,
+        };
+        (open || sponsor).then_some(Role::Pairing)
     }
 
     fn lock(&self) -> MutexGuard<'_, Lists> {

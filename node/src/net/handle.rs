@@ -21,7 +21,8 @@ use super::gate::Policy;
 use super::outbox::Outbox;
 use super::streams::gone;
 use super::{
-    EVENTS, NetConfig, NetError, NetEvent, OpenError, PairStream, Peer, SendError, address,
+    EVENTS, NetConfig, NetError, NetEvent, OpenError, PairAdvert, PairStream, Peer, SendError,
+    address,
 };
 
 /// Content streams waiting to be asked for.
@@ -79,8 +80,8 @@ impl NetHandle {
         outbox.ok_or(SendError::NotConnected)?.push(bytes)
     }
 
-    /// Lets strangers reach the pairing protocol for five minutes. `pairing` is the window's public name, for adverts.
-    pub fn open_window(&self, pairing: [u8; 8]) {
+    /// Lets strangers reach the pairing protocol for five minutes.
+    pub fn open_window(&self, pairing: PairAdvert) {
         self.shared
             .wish(|wishes| wishes.window = Some(Some(pairing)));
     }
@@ -210,7 +211,7 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     pub(super) peers: Option<Vec<Peer>>,
-    pub(super) window: Option<Option<[u8; 8]>>,
+    pub(super) window: Option<Option<PairAdvert>>,
 }
 
 impl Shared {

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use mdns_sd::{IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::mpsc;
 
-use super::discovery::Found;
+use super::PairAdvert;
+use super::discovery::{Found, Sought};
 use super::runtime_files::{bytes, hex};
 
 /// Adverts of a mesh's devices.
@@ -61,13 +62,15 @@ impl Mdns {
     pub(crate) fn announce_pairing(
         &mut self,
         port: u16,
-        pairing: Option<&[u8; 8]>,
+        pairing: Option<&PairAdvert>,
     ) -> Result<(), String> {
         if let Some(name) = self.pair.take() {
             let _ = self.daemon.unregister(&name);
         }
         if let Some(pairing) = pairing {
-            self.pair = Some(self.register(PAIR, port, &[("v", "0"), ("s", &hex(pairing))])?);
+            let text = pair_text(pairing);
+            let text: Vec<(&str, &str)> = text.iter().map(|(key, of)| (*key, &**of)).collect();
+            self.pair = Some(self.register(PAIR, port, &text)?);
         }
         Ok(())
     }
@@ -83,11 +86,13 @@ impl Mdns {
     /// Looks for the sponsor of this window.
     pub(crate) fn browse_pairing(
         &self,
-        pairing: [u8; 8],
+        sought: Sought,
         found: mpsc::Sender<Found>,
     ) -> Result<(), String> {
         self.listen(PAIR, found, move |text| {
-            (bytes(text("s")?)? == pairing).then_some(())
+            let window = text("s").and_then(bytes);
+            let nameplate = text("c").and_then(|digits| digits.parse().ok());
+            sought.fits(window, nameplate).then_some(())
         })
     }
 
@@ -150,8 +155,34 @@ impl Mdns {
     }
 }
 
+/// The text of a window's advert. All of it is public: the code's secret digits are nowhere near.
+fn pair_text(pairing: &PairAdvert) -> Vec<(&'static str, String)> {
+    let mut text = vec![("v", "0".to_owned()), ("s", hex(&pairing.window))];
+    text.extend(pairing.nameplate.map(|digits| ("c", digits.to_string())));
+    text
+}
+
 impl Drop for Mdns {
     fn drop(&mut self) {
         let _ = self.daemon.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ownmesh_crypto::pairing::Nameplate;
+
+    /// The exact text that docs/format/wire.md promises.
+    #[test]
+    fn a_windows_advert() {
+        let shown = |nameplate| {
+            let window = [0xab; 8];
+            let text = pair_text(&PairAdvert { window, nameplate });
+            let line = |(key, of)| format!("{key}={of}");
+            text.into_iter().map(line).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(Nameplate::new(7)), "v=0 s=abababababababab c=007");
+        assert_eq!(shown(None), "v=0 s=abababababababab");
     }
 }

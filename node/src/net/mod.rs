@@ -40,15 +40,16 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ownmesh_crypto::pairing::Nameplate;
 use ownmesh_crypto::{DeviceId, DeviceKeys, DevicePublic, MeshId};
 
 pub use counters::{Counters, Protocol, Traffic};
-pub(crate) use discovery::PairSearch;
+pub(crate) use discovery::{PairSearch, Sought};
 pub use error::{NetError, OpenError, SendError};
 pub use event::{Loss, NetEvent, NetTrouble, PairStream, Route};
 pub use handle::{ContentStream, Net, NetHandle};
 pub use pairing::Tried;
-pub(crate) use pairing::{DialPair, PairIo};
+pub(crate) use pairing::{DialPair, Met, PairIo};
 
 /// Version of everything said on `/mesh/control/1` and of the adverts. Zero until removal and rotation work end to end.
 pub const WIRE_VERSION: u8 = 0;
@@ -102,6 +103,15 @@ impl std::fmt::Debug for Discovery {
             .field("mdns", &self.mdns)
             .finish_non_exhaustive()
     }
+}
+
+/// What an open pairing window shows to everybody: of no use for entering it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PairAdvert {
+    /// For who has the ticket: which window it is.
+    pub window: [u8; 8],
+    /// For who has the code: its public digits. `None`: the window has no code.
+    pub nameplate: Option<Nameplate>,
 }
 
 /// A pinned device.

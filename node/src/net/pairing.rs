@@ -1,8 +1,8 @@
 //! Pairing streams: a stranger's at the sponsor, and the new device's own.
 //!
 //! Both carry frames and know nothing of their meaning. Guards against strangers who hold a stream without using it, send more than
-//! a pairing takes, or stop inside a frame. The new device runs a swarm of its own which listens nowhere and speaks to the
-//! sponsor's PeerId alone.
+//! a pairing takes, or stop inside a frame. The new device runs a swarm of its own which listens nowhere. With a ticket it speaks to the
+//! sponsor's PeerId alone; with a code it does not know that, takes the first that opens a pairing stream, and says whose PeerId it is.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{interval, timeout};
 
-use super::address::{dialable, peer_id, to_multi};
+use super::address::{dialable, peer_id, to_multi, transport_key};
 use super::discovery::Found;
 use super::frame::{self, Frame, FrameError, FrameReader, PAIR_MAX};
-use super::gate::Policy;
+use super::gate::{Policy, Sponsor};
 use super::session::Report;
 use super::streams::PAIR;
 use super::swarm::{self, Mesh};
@@ -100,10 +100,20 @@ pub struct Tried {
     pub failure: Option<String>,
 }
 
-/// Looks for the sponsor at all addresses that come in, until one answers with the right key and opens a pairing stream.
+/// The sponsor, met.
+pub(crate) struct Met {
+    /// The pairing stream.
+    pub(crate) stream: Stream,
+    /// Where it answered.
+    pub(crate) address: SocketAddr,
+    /// The key of its PeerId, proved by the connection.
+    pub(crate) transport: [u8; 32],
+}
+
+/// Looks for the sponsor at all addresses that come in, until one answers, with the right key if that is known, and opens a pairing stream.
 pub(crate) struct DialPair {
     swarm: Swarm<Mesh>,
-    sponsor: PeerId,
+    sponsor: Option<PeerId>,
     known: BTreeMap<SocketAddr, Option<String>>,
     dials: BTreeMap<usize, (ConnectionId, SocketAddr)>,
 }
@@ -112,11 +122,12 @@ impl DialPair {
     /// A swarm for this attempt alone.
     pub(crate) fn new(
         transport_secret: [u8; 32],
-        sponsor_transport: &[u8; 32],
+        sponsor_transport: Option<&[u8; 32]>,
     ) -> Result<Self, NetError> {
-        let sponsor = peer_id(sponsor_transport).ok_or(NetError::Key)?;
+        let known = |key| peer_id(key).ok_or(NetError::Key);
+        let sponsor = sponsor_transport.map(known).transpose()?;
         let policy = Arc::new(Policy::default());
-        policy.set_sponsor(sponsor);
+        policy.set_sponsor(sponsor.map_or(Sponsor::Any, Sponsor::Known));
         // Nobody opens streams to a joiner: with the queue dropped they are reset.
         let (swarm, _) = swarm::build(transport_secret, policy)?;
         Ok(Self {
@@ -150,10 +161,7 @@ impl DialPair {
     }
 
     /// Goes on until a stream is open. Cancel-safe.
-    pub(crate) async fn connect(
-        &mut self,
-        news: &mut mpsc::Receiver<Found>,
-    ) -> (Stream, SocketAddr) {
+    pub(crate) async fn connect(&mut self, news: &mut mpsc::Receiver<Found>) -> Met {
         let mut again = interval(REDIAL);
         again.reset();
         let mut opening: Option<Opening> = None;
@@ -161,15 +169,15 @@ impl DialPair {
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => match event {
-                    SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                    SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                         let Some(address) = self.settle(connection_id) else { continue };
                         if opening.is_some() {
                             self.swarm.close_connection(connection_id);
                             continue;
                         }
                         let (reply, opened) = oneshot::channel();
-                        self.swarm.behaviour_mut().streams.open(self.sponsor, connection_id, PAIR, reply);
-                        opening = Some((address, connection_id, opened));
+                        self.swarm.behaviour_mut().streams.open(peer_id, connection_id, PAIR, reply);
+                        opening = Some(Opening { address, peer: peer_id, connection: connection_id, opened });
                     }
                     SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                         if let Some(address) = self.settle(connection_id) {
@@ -184,9 +192,9 @@ impl DialPair {
                     None => listening = false,
                 },
                 opened = answer(&mut opening), if opening.is_some() => {
-                    let Some((address, connection, _)) = opening.take() else { continue };
+                    let Some(Opening { address, peer, connection, .. }) = opening.take() else { continue };
                     match opened {
-                        Some(stream) => return (stream, address),
+                        Some(stream) => return Met { stream, address, transport: transport_key(&peer) },
                         None => {
                             self.swarm.close_connection(connection);
                             self.known.insert(address, Some("refused: is the pairing window open?".into()));
@@ -221,11 +229,17 @@ impl DialPair {
     }
 
     fn dial(&mut self, address: SocketAddr) {
-        let opts = DialOpts::peer_id(self.sponsor)
-            .addresses(vec![to_multi(address)])
-            .condition(PeerCondition::Always)
-            .allocate_new_port()
-            .build();
+        let opts = match self.sponsor {
+            Some(sponsor) => DialOpts::peer_id(sponsor)
+                .addresses(vec![to_multi(address)])
+                .condition(PeerCondition::Always)
+                .allocate_new_port()
+                .build(),
+            None => DialOpts::unknown_peer_id()
+                .address(to_multi(address))
+                .allocate_new_port()
+                .build(),
+        };
         let id = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => {
@@ -245,16 +259,17 @@ impl DialPair {
 }
 
 /// A stream being opened at the address that answered first.
-type Opening = (
-    SocketAddr,
-    ConnectionId,
-    oneshot::Receiver<Result<Stream, OpenError>>,
-);
+struct Opening {
+    address: SocketAddr,
+    peer: PeerId,
+    connection: ConnectionId,
+    opened: oneshot::Receiver<Result<Stream, OpenError>>,
+}
 
 /// Never, if none is.
 async fn answer(opening: &mut Option<Opening>) -> Option<Stream> {
     match opening {
-        Some((_, _, opened)) => opened.await.ok()?.ok(),
+        Some(Opening { opened, .. }) => opened.await.ok()?.ok(),
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::PairAdvert;
+
 /// Ending of the files' names.
 const ENDING: &str = "addr";
 /// Longest file read, bytes: the longest written has about 150.
@@ -27,7 +29,7 @@ pub(crate) struct Card {
     pub(crate) nonce: [u8; 16],
     pub(crate) tag: [u8; 16],
     /// While a pairing window is open: which one.
-    pub(crate) pairing: Option<[u8; 8]>,
+    pub(crate) pairing: Option<PairAdvert>,
 }
 
 impl Card {
@@ -40,7 +42,10 @@ impl Card {
             hex(&self.tag)
         );
         if let Some(pairing) = &self.pairing {
-            text.push_str(&format!("s {}\n", hex(pairing)));
+            text.push_str(&format!("s {}\n", hex(&pairing.window)));
+            if let Some(nameplate) = pairing.nameplate {
+                text.push_str(&format!("c {nameplate}\n"));
+            }
         }
         text
     }
@@ -50,14 +55,16 @@ impl Card {
         if lines.next()? != "mesh-addr 0" {
             return None;
         }
-        let (mut pid, mut port, mut nonce, mut tag, mut pairing) = (None, None, None, None, None);
+        let (mut pid, mut port, mut nonce, mut tag) = (None, None, None, None);
+        let (mut window, mut nameplate) = (None, None);
         for line in lines {
             match line.split_once(' ')? {
                 ("pid", value) => pid = Some(value.parse().ok()?),
                 ("port", value) => port = Some(value.parse().ok()?),
                 ("n", value) => nonce = Some(bytes(value)?),
                 ("t", value) => tag = Some(bytes(value)?),
-                ("s", value) => pairing = Some(bytes(value)?),
+                ("s", value) => window = Some(bytes(value)?),
+                ("c", value) => nameplate = Some(value.parse().ok()?),
                 _ => {}
             }
         }
@@ -66,7 +73,7 @@ impl Card {
             port: port?,
             nonce: nonce?,
             tag: tag?,
-            pairing,
+            pairing: window.map(|window| PairAdvert { window, nameplate }),
         })
     }
 }
@@ -240,6 +247,7 @@ fn ours(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ownmesh_crypto::pairing::Nameplate;
 
     fn card(pid: u32) -> Card {
         Card {
@@ -293,11 +301,23 @@ mod tests {
 
     #[test]
     fn cards_come_back() {
-        let with = Card {
-            pairing: Some([7; 8]),
+        for nameplate in [None, Nameplate::new(7)] {
+            let window = [7; 8];
+            let with = Card {
+                pairing: Some(PairAdvert { window, nameplate }),
+                ..card(9)
+            };
+            assert_eq!(Card::parse(&with.to_text()), Some(with));
+        }
+        let open = Card {
+            pairing: Some(PairAdvert {
+                window: [7; 8],
+                nameplate: Nameplate::new(7),
+            }),
             ..card(9)
         };
-        assert_eq!(Card::parse(&with.to_text()), Some(with));
+        let text = open.to_text();
+        assert!(text.ends_with("\ns 0707070707070707\nc 007\n"), "{text}");
         assert_eq!(Card::parse("mesh-addr 1\npid 1\n"), None);
         assert_eq!(Card::parse(""), None);
     }

@@ -1,26 +1,30 @@
 //! The existing device's side of a pairing window, driven by events.
 //!
 //! Frames and times in, [`SponsorEffect`]s out. Holds the rules that need counting: one pairing at a time, at most
-//! [`ATTEMPTS`] attempts, one success, five minutes, half a minute for every answer that needs no person. When any of them is
-//! used up the window is dead, and with it the ticket; nothing revives it. Counter and ticket live in this one value, so two joiners
-//! cannot both win.
+//! [`ATTEMPTS`] attempts, among them at most [`GUESSES`] at the code, one success, five minutes, half a minute for every answer that needs no
+//! person. When any of them is used up the window is dead, and with it ticket and code; nothing revives it. Counters and secrets live in
+//! this one value, so two joiners cannot both win. A guess counts before the answer to it is sent: who hears that and goes away knows
+//! whether it was right.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ownmesh_crypto::pairing::{
-    Enrollment, JoinRequest, PairError, Sponsor, SponsorOutput, Ticket, TicketError, Window,
+    Code, Enrollment, JoinRequest, PairError, Sponsor, SponsorOutput, Ticket, TicketError, Window,
     WordsWrong,
 };
-use ownmesh_crypto::{DeviceId, DeviceKeys, DevicePublic, MeshId};
+use ownmesh_crypto::registry::JoinPath;
+use ownmesh_crypto::{DeviceId, DeviceKeys, DevicePublic};
 use rand::CryptoRng;
 
 use super::window_name;
-use crate::net::PairStream;
+use crate::net::{PairAdvert, PairStream};
 
-/// Handshakes a ticket allows.
+/// Handshakes a window allows, whatever they come with.
 pub const ATTEMPTS: u8 = 5;
+/// Guesses at the code a window allows: three in a million.
+pub const GUESSES: u8 = 3;
 /// How long a window is open.
 pub const WINDOW_TIME: Duration = Duration::from_secs(300);
 /// Ended streams remembered: at most four strangers are connected, each with one.
@@ -59,10 +63,17 @@ pub enum SponsorEffect {
         /// Tries left.
         left: u8,
     },
+    /// Show this word, which is asked for on the new device.
+    Word {
+        /// It.
+        word: String,
+    },
     /// Sign its admission, keep it pending, and answer by [`SponsorSession::enroll`].
     NeedEnrollment {
         /// What it sent, verified.
-        join: JoinRequest,
+        join: Box<JoinRequest>,
+        /// What it had.
+        path: JoinPath,
     },
     /// It has committed: publish, pin, tell.
     Done {
@@ -73,7 +84,7 @@ pub enum SponsorEffect {
     Failed {
         /// Why.
         why: Failure,
-        /// Attempts left; none after the window is closed.
+        /// Attempts of this kind that are left; none after the window is closed.
         attempts_left: u8,
         /// A device that may hold its enrolment without our knowing: keep its admission pending.
         unconfirmed: Option<DeviceId>,
@@ -91,6 +102,9 @@ pub enum Failure {
     /// The other side broke the protocol or has another ticket.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// It did not have the code, or went away having heard enough to know so: the two look alike from here.
+    #[error("the code was wrong, or the connection broke")]
+    WrongCode,
     /// The words typed were wrong twice.
     #[error("the words were wrong")]
     Words,
@@ -126,6 +140,9 @@ pub struct SponsorSession {
     window: Option<Window>,
     until: Instant,
     attempts: u8,
+    guesses: u8,
+    /// Whether a device came in.
+    used: bool,
     current: Option<Attempt>,
     /// Streams that were ended: what is still on its way from them is no new attempt.
     ended: VecDeque<PairStream>,
@@ -135,6 +152,7 @@ pub struct SponsorSession {
 struct Attempt {
     stream: PairStream,
     machine: Sponsor,
+    guess: Guess,
     /// When the joiner's machine must have answered; `None`: people are asked.
     answer_by: Option<Instant>,
     /// Whose enrolment is on its way.
@@ -142,22 +160,28 @@ struct Attempt {
     enrolled: bool,
 }
 
+/// How far an attempt with a code is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guess {
+    /// It came with the ticket, or has not said anything yet.
+    None,
+    /// It has our answer and may know whether it was right.
+    Made,
+    /// It had the code.
+    Right,
+}
+
 impl SponsorSession {
-    /// Draws a new window. With `trust_code` the words are not asked for.
-    pub fn open<R: CryptoRng + ?Sized>(
-        mesh_id: MeshId,
-        keys: Arc<DeviceKeys>,
-        trust_code: bool,
-        now: Instant,
-        rng: &mut R,
-    ) -> Self {
-        let window = Some(Window::new(mesh_id, rng));
+    /// Opens a window. With `trust_code` the words are not asked for.
+    pub fn open(window: Window, keys: Arc<DeviceKeys>, trust_code: bool, now: Instant) -> Self {
         Self {
             keys,
             trust_code,
-            window,
+            window: Some(window),
             until: now + WINDOW_TIME,
             attempts: 0,
+            guesses: 0,
+            used: false,
             current: None,
             ended: VecDeque::new(),
         }
@@ -170,11 +194,23 @@ impl SponsorSession {
             .map(|window| window.ticket(&self.keys.public(), hints))
     }
 
-    /// The window's public name, for `NetHandle::open_window`; `None` once it is dead.
-    pub fn name(&self) -> Option<[u8; 8]> {
-        self.window
-            .as_ref()
-            .map(|window| window_name(&window.session))
+    /// The code to show; `None` if the window has none, or is dead.
+    pub fn code(&self) -> Option<&Code> {
+        self.window.as_ref()?.code.as_ref()
+    }
+
+    /// What everybody may see, for `NetHandle::open_window`; `None` once the window is dead.
+    pub fn advert(&self) -> Option<PairAdvert> {
+        let window = self.window.as_ref()?;
+        Some(PairAdvert {
+            window: window_name(&window.session),
+            nameplate: window.code.as_ref().map(Code::nameplate),
+        })
+    }
+
+    /// Whether somebody guessed at the code and nobody has come in.
+    pub fn was_guessed_at_in_vain(&self) -> bool {
+        self.guesses > 0 && !self.used
     }
 
     /// Whether a device can still come in.
@@ -210,6 +246,7 @@ impl SponsorSession {
             Attempt {
                 stream,
                 machine,
+                guess: Guess::None,
                 answer_by: None,
                 device: None,
                 enrolled: false,
@@ -217,7 +254,12 @@ impl SponsorSession {
         });
         attempt.answer_by = Some(now + MESSAGE_TIME);
         match attempt.machine.handle(bytes) {
-            Ok(outputs) => effects.extend(self.take(outputs)),
+            Ok(outputs) => {
+                if attempt.guess == Guess::Made {
+                    attempt.guess = Guess::Right;
+                }
+                effects.extend(self.take(outputs));
+            }
             Err(error) => effects.extend(self.fail(error.into())),
         }
         effects
@@ -302,6 +344,12 @@ impl SponsorSession {
         let mut done = false;
         for output in outputs {
             effects.push(match output {
+                SponsorOutput::Guess => {
+                    self.guesses += 1;
+                    attempt.guess = Guess::Made;
+                    continue;
+                }
+                SponsorOutput::Word(word) => SponsorEffect::Word { word },
                 SponsorOutput::Send(bytes) => SponsorEffect::Send { stream, bytes },
                 SponsorOutput::Joining {
                     name,
@@ -319,9 +367,12 @@ impl SponsorSession {
                     attempt.answer_by = None;
                     SponsorEffect::AskWords
                 }
-                SponsorOutput::NeedEnrollment { join } => {
+                SponsorOutput::NeedEnrollment { join, path } => {
                     attempt.answer_by = None;
-                    SponsorEffect::NeedEnrollment { join }
+                    SponsorEffect::NeedEnrollment {
+                        join: Box::new(join),
+                        path,
+                    }
                 }
                 SponsorOutput::Done { device } => {
                     done = true;
@@ -330,6 +381,7 @@ impl SponsorSession {
             });
         }
         if done {
+            self.used = true;
             self.current = None;
             effects.push(self.dismiss(stream));
             effects.extend(self.end(WindowEnd::Used));
@@ -342,11 +394,20 @@ impl SponsorSession {
             return Vec::new();
         };
         let unconfirmed = attempt.device.filter(|_| attempt.enrolled);
-        let spent = self.attempts >= ATTEMPTS || unconfirmed.is_some();
+        let why = match (attempt.guess, why) {
+            (Guess::Made, Failure::Gone | Failure::Slow)
+            | (Guess::Made, Failure::Pair(PairError::WrongSecret)) => Failure::WrongCode,
+            (_, why) => why,
+        };
+        let attempts = ATTEMPTS.saturating_sub(self.attempts);
+        let guesses = GUESSES.saturating_sub(self.guesses);
+        let spent = attempts.min(guesses) == 0 || unconfirmed.is_some();
         let attempts_left = if spent || self.window.is_none() {
             0
+        } else if attempt.guess == Guess::None {
+            attempts
         } else {
-            ATTEMPTS - self.attempts
+            attempts.min(guesses)
         };
         let mut effects = vec![
             self.dismiss(attempt.stream),
@@ -381,92 +442,4 @@ impl SponsorSession {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ownmesh_crypto::DeviceSeed;
-    use ownmesh_crypto::pairing::Joiner;
-    use rand::SeedableRng as _;
-    use rand::rngs::StdRng;
-
-    const MESH: MeshId = MeshId::from_bytes([7; 16]);
-
-    fn keys(seed: u8) -> Arc<DeviceKeys> {
-        Arc::new(DeviceKeys::from_seed(&DeviceSeed::from_bytes([seed; 32])))
-    }
-
-    fn closed(effects: &[SponsorEffect]) -> Option<WindowEnd> {
-        effects.iter().find_map(|effect| match effect {
-            SponsorEffect::Closed { end } => Some(*end),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn a_window_ends_after_five_attempts_and_by_time() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let now = Instant::now();
-        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
-        for i in 0..u64::from(ATTEMPTS) {
-            let effects = session.handle_frame(now, &mut rng, PairStream(i), [0; 32], b"junk");
-            assert_eq!(closed(&effects).is_some(), i == 4, "{effects:?}");
-        }
-        assert!(
-            !session.is_open() && session.deadline().is_none() && session.ticket(vec![]).is_none()
-        );
-
-        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
-        let until = session.deadline().unwrap();
-        assert_eq!(until - now, WINDOW_TIME);
-        assert!(
-            session
-                .handle_time(until - Duration::from_secs(1))
-                .is_empty()
-        );
-        assert_eq!(
-            closed(&session.handle_time(until)),
-            Some(WindowEnd::Expired)
-        );
-    }
-
-    #[test]
-    fn one_joiner_at_a_time_and_none_that_falls_asleep() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let now = Instant::now();
-        let mut session = SponsorSession::open(MESH, keys(1), false, now, &mut rng);
-        let ticket = session.ticket(vec![]).unwrap().unwrap();
-        let phone = keys(2);
-        let transport = phone.public().transport;
-        let (_, first) =
-            Joiner::new(&ticket, &phone, "phone", "linux", &transport, &mut rng).unwrap();
-        let effects = session.handle_frame(now, &mut rng, PairStream(1), transport, &first);
-        assert!(
-            matches!(effects[..], [SponsorEffect::Send { .. }]),
-            "{effects:?}"
-        );
-        let busy = session.handle_frame(now, &mut rng, PairStream(2), [9; 32], &first);
-        assert_eq!(
-            busy,
-            [SponsorEffect::Close {
-                stream: PairStream(2)
-            }]
-        );
-        assert_eq!(session.deadline(), Some(now + MESSAGE_TIME));
-        let effects = session.handle_time(now + MESSAGE_TIME);
-        let slow = SponsorEffect::Failed {
-            why: Failure::Slow,
-            attempts_left: 4,
-            unconfirmed: None,
-        };
-        assert_eq!(
-            effects,
-            [
-                SponsorEffect::Close {
-                    stream: PairStream(1)
-                },
-                slow
-            ]
-        );
-        assert!(session.handle_closed(PairStream(1)).is_empty());
-        assert_eq!(closed(&session.cancel()), Some(WindowEnd::Cancelled));
-    }
-}
+mod tests;

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ownmesh_crypto::pairing::{Enrollment, Ticket};
+use ownmesh_crypto::pairing::{Code, Enrollment, Ticket, Window};
 use ownmesh_crypto::registry::{self, By, JoinPath, Registry};
 use ownmesh_crypto::{DeviceKeys, MasterKey, MeshSecret, RootKeys, Secret};
 use ownmesh_node::net::{NetEvent, Peer};
 use ownmesh_node::pair::{
-    JoinError, JoinEvent, JoinOptions, Joined, SponsorEffect, SponsorSession, join,
+    Answer, Ask, Invitation, JoinError, JoinEvent, JoinOptions, Joined, SponsorEffect,
+    SponsorSession, join,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -58,14 +59,9 @@ impl Sponsor {
         let (registry, secret) = founded(&own);
         let node = Node::start_in(1, registry.view().mesh_id, run).await;
         let mut rng = StdRng::from_rng(&mut rand::rng());
-        let session = SponsorSession::open(
-            registry.view().mesh_id,
-            own,
-            trust,
-            Instant::now(),
-            &mut rng,
-        );
-        node.net.open_window(session.name().unwrap());
+        let window = Window::new(registry.view().mesh_id, &mut rng);
+        let session = SponsorSession::open(window, own, trust, Instant::now());
+        node.net.open_window(session.advert().unwrap());
         Self {
             node,
             registry,
@@ -73,6 +69,10 @@ impl Sponsor {
             session,
             story: Vec::new(),
         }
+    }
+
+    fn code(&self) -> Code {
+        self.session.code().unwrap().clone()
     }
 
     fn ticket(&self, with_hints: bool) -> Ticket {
@@ -128,7 +128,8 @@ impl Sponsor {
                     let typed = timeout(LONG, words.recv()).await.unwrap().unwrap();
                     todo.extend(self.session.confirm_words(&typed));
                 }
-                SponsorEffect::NeedEnrollment { join } => {
+                SponsorEffect::Word { word } => self.story.push(format!("word {word}")),
+                SponsorEffect::NeedEnrollment { join, path } => {
                     let mesh = self.registry.view().mesh_id;
                     let by = By::Device(&self.node.keys);
                     let admitted = registry::device(
@@ -137,7 +138,7 @@ impl Sponsor {
                         &join.name,
                         &join.platform,
                         &join.card,
-                        JoinPath::Ticket,
+                        path,
                         4,
                     )
                     .unwrap();
@@ -179,15 +180,35 @@ impl Sponsor {
     }
 }
 
-fn options<'a>(ticket: Ticket, keys: &'a DeviceKeys, run: Option<&Path>) -> JoinOptions<'a> {
+fn options<'a>(
+    invitation: impl Into<Given>,
+    keys: &'a DeviceKeys,
+    run: Option<&Path>,
+) -> JoinOptions<'a> {
     JoinOptions {
-        ticket,
+        invitation: invitation.into().0,
+        trust: false,
         keys,
         name: "phone".into(),
         platform: "linux".into(),
-        at: None,
+        at: vec![],
         runtime_dir: run.map_or_else(|| PathBuf::from("/nonexistent"), Path::to_path_buf),
         mdns: false,
+    }
+}
+
+/// What a user was given.
+struct Given(Invitation);
+
+impl From<Ticket> for Given {
+    fn from(ticket: Ticket) -> Self {
+        Self(Invitation::Ticket(Box::new(ticket)))
+    }
+}
+
+impl From<Code> for Given {
+    fn from(code: Code) -> Self {
+        Self(Invitation::Code(code))
     }
 }
 
@@ -197,8 +218,8 @@ async fn join_typing(
     typed: mpsc::Sender<String>,
 ) -> (Result<Joined, JoinError>, Vec<JoinEvent>) {
     let (events, mut shown) = mpsc::channel(8);
-    let (yes, accept) = oneshot::channel();
-    yes.send(true).unwrap();
+    let (yes, answers) = mpsc::channel(4);
+    yes.send(Answer::Yes).await.unwrap();
     let watch = async {
         let mut all = Vec::new();
         while let Some(event) = shown.recv().await {
@@ -209,7 +230,7 @@ async fn join_typing(
         }
         all
     };
-    tokio::join!(timeout(LONG, join(options, events, accept)), watch).map_first(Result::unwrap)
+    tokio::join!(timeout(LONG, join(options, events, answers)), watch).map_first(Result::unwrap)
 }
 
 trait MapFirst<A, B> {
@@ -249,7 +270,8 @@ async fn a_device_pairs_over_real_sockets_and_connects() {
             shown[2],
             JoinEvent::Found {
                 mesh_name: "home".into(),
-                devices: 1
+                devices: 1,
+                ask: Ask::Agreement
             }
         );
         assert_eq!(
@@ -306,7 +328,7 @@ async fn a_wrong_ticket_a_busy_window_and_wrong_words() {
     let (first_shown, wait) = oneshot::channel();
     let first = async {
         let (events, mut shown) = mpsc::channel(8);
-        let (_yes, accept) = oneshot::channel();
+        let (_yes, answers) = mpsc::channel(4);
         let watch = async {
             let mut first_shown = Some(first_shown);
             while let Some(event) = shown.recv().await {
@@ -318,7 +340,7 @@ async fn a_wrong_ticket_a_busy_window_and_wrong_words() {
         tokio::join!(
             timeout(
                 LONG,
-                join(options(ticket.clone(), &new, None), events, accept)
+                join(options(ticket.clone(), &new, None), events, answers)
             ),
             watch
         )
@@ -328,10 +350,10 @@ async fn a_wrong_ticket_a_busy_window_and_wrong_words() {
     let second = async {
         wait.await.unwrap();
         let (events, _shown) = mpsc::channel(8);
-        let (_yes, accept) = oneshot::channel();
+        let (_yes, answers) = mpsc::channel(4);
         let refused = timeout(
             LONG,
-            join(options(second_ticket, &second_keys, None), events, accept),
+            join(options(second_ticket, &second_keys, None), events, answers),
         )
         .await
         .unwrap();
@@ -381,4 +403,71 @@ async fn a_wrong_ticket_a_busy_window_and_wrong_words() {
             "closed: Attempts"
         ]
     );
+}
+
+/// By the code, found in the runtime directory: the laptop asks for two words and shows a third, which the phone asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_pairs_by_code() {
+    let (_temp, run) = run_dir();
+    let mut sponsor = Sponsor::open(Some(&run), false).await;
+    let code = sponsor.code();
+    let new = keys(9);
+    let (typed, mut words) = mpsc::channel(4);
+    let (events, mut shown) = mpsc::channel(8);
+    let (answer, answers) = mpsc::channel(4);
+    let (back, mut third) = mpsc::channel::<String>(1);
+    let joining = async {
+        let joined = timeout(LONG, join(options(code, &new, Some(&run)), events, answers)).await;
+        joined.unwrap().unwrap().confirm().await.unwrap();
+    };
+    let user = async {
+        let mut story = Vec::new();
+        while let Some(event) = shown.recv().await {
+            match &event {
+                JoinEvent::Words(words) => typed.send(words.join(" ")).await.unwrap(),
+                JoinEvent::Found { ask: Ask::Word, .. } => {
+                    answer.send(Answer::Word("slip".into())).await.unwrap();
+                }
+                JoinEvent::WordWrong { left: 1 } => {
+                    let word = third.recv().await.unwrap();
+                    answer.send(Answer::Word(word)).await.unwrap();
+                }
+                _ => {}
+            }
+            story.push(event);
+        }
+        story.len()
+    };
+    let hosting = async {
+        let shows_word = |story: &[String]| story.last().is_some_and(|l| l.starts_with("word "));
+        sponsor.run(&mut words, shows_word).await;
+        let word = sponsor.story.pop().unwrap();
+        back.send(word["word ".len()..].to_owned()).await.unwrap();
+        let over = |story: &[String]| story.last().is_some_and(|l| l.starts_with("closed"));
+        sponsor.run(&mut words, over).await;
+    };
+    let ((), events, ()) = tokio::join!(joining, user, hosting);
+    assert_eq!(events, 4, "reached, words, found, the slip");
+    assert_eq!(sponsor.story, ["joining phone", "done", "closed: Used"]);
+    assert!(sponsor.session.code().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_code_is_told_to_both() {
+    let mut sponsor = Sponsor::open(None, false).await;
+    let text = sponsor.code().format();
+    let last = if text.ends_with('0') { "1" } else { "0" };
+    let wrong = Code::parse(&format!("{}{last}", &text[..text.len() - 1])).unwrap();
+    let (typed, mut words) = mpsc::channel(4);
+    for left in [2, 1, 0] {
+        let new = keys(9);
+        let mut by_address = options(wrong.clone(), &new, None);
+        by_address.at = vec![sponsor.node.address()];
+        let told = format!("failed: the code was wrong, or the connection broke; {left} left");
+        let run = sponsor.run(&mut words, |story| story.contains(&told));
+        let ((joined, shown), ()) = tokio::join!(join_typing(by_address, typed.clone()), run);
+        assert!(matches!(joined, Err(JoinError::WrongCode)), "{joined:?}");
+        assert_eq!(shown, [], "nothing of the mesh");
+    }
+    assert_eq!(sponsor.story.last().unwrap(), "closed: Attempts");
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ownmesh_node::command::{CommandError, ErrorReply};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use crate::error::{Result, file_error};
@@ -141,15 +140,6 @@ impl Device {
     /// `mesh --home HOME --json ARGS`, and its answer.
     pub(super) async fn json(&self, args: &[&str]) -> Result<Value> {
         self.wait_for(args, self.start(args, Stdio::null())?).await
-    }
-
-    /// The same with a line on standard input.
-    pub(super) async fn json_with(&self, args: &[&str], line: &str) -> Result<Value> {
-        let mut child = self.start(args, Stdio::piped())?;
-        if let Some(mut stdin) = child.stdin.take() {
-            let _ = stdin.write_all(format!("{line}\n").as_bytes()).await;
-        }
-        self.wait_for(args, child).await
     }
 
     /// Starts a command that goes on.

@@ -40,7 +40,7 @@ pub(super) async fn tell(stage: &Stage, steps: &mut Steps) -> Result<()> {
     pair(stage).await?;
     steps.done(
         "pair",
-        "desktop: mesh pair -          the desktop has joined by ticket",
+        "desktop: mesh pair CODE       the desktop has joined by nine digits",
     );
 
     make_files(stage)?;
@@ -97,10 +97,10 @@ async fn pair(stage: &Stage) -> Result<()> {
         said.clone_from(&line);
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         if event["event"] == "window" {
-            let ticket = event["ticket"].as_str().unwrap_or_default();
+            let code = event["code"].as_str().unwrap_or_default();
             stage
                 .desktop
-                .json_with(&["pair", "-", "--name", "desktop", "--yes"], ticket)
+                .json(&["pair", code, "--name", "desktop", "--yes"])
                 .await?;
         }
     }

@@ -5,26 +5,28 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::time::Duration;
 
-use ownmesh_crypto::pairing::Ticket;
 use ownmesh_crypto::{DeviceKeys, DeviceSeed};
 use ownmesh_node::command::{CommandError, JoinEvent, Kind};
 use ownmesh_node::home::{self, HomeState, Vacant, platform, rng, runtime_dir};
-use ownmesh_node::pair::{self, JoinError, JoinOptions};
+use ownmesh_node::pair::{self, Invitation, JoinError, JoinOptions};
 use ownmesh_node::status::Status;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::commands::Context;
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
 use crate::{secrets, start, words};
 
-/// Events of a joining that wait to be shown; there are three in all.
-const EVENTS: usize = 8;
+use super::user::{User, WAITING};
+
+/// When somebody who looks in vain is told what it may be.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What was asked for.
 pub(super) struct Options {
-    pub(super) ticket: String,
+    pub(super) invitation: String,
     pub(super) name: Option<String>,
     pub(super) at: Option<String>,
     pub(super) replace: bool,
@@ -33,32 +35,36 @@ pub(super) struct Options {
 
 pub(super) async fn run(context: &Context, options: Options) -> Result<End> {
     let ui = context.ui;
-    let text = secrets::ticket(ui, &options.ticket)?;
-    if !options.yes && !ui.can_ask() {
+    let invitation = secrets::invitation(ui, &options.invitation)?;
+    if !options.yes && !ui.json() && !ui.can_ask() {
         return Err(CommandError::needs_confirmation(
             "there is no terminal to ask whether to join",
         )
-        .hint("--yes trusts the ticket alone"));
+        .hint("--yes trusts code or ticket alone; --json reads the answer from standard input"));
     }
-    let mut ticket = Ticket::parse(&text)
-        .map_err(|error| CommandError::wrong_secret(format!("that is no ticket: {error}")))?;
-    if let Some(at) = &options.at {
-        ticket.hints.extend(addresses(at, &ticket.hints).await?);
-    }
+    let hints = match &invitation {
+        Invitation::Ticket(ticket) => &ticket.hints[..],
+        Invitation::Code(_) => &[],
+    };
+    let at = match &options.at {
+        Some(at) => addresses(at, hints).await?,
+        None => Vec::new(),
+    };
     let vacant = claim(context, options.replace).await?;
     let seed = DeviceSeed::random(&mut rng());
     let name = options.name.unwrap_or_else(secrets::machine_name);
     let keys = DeviceKeys::from_seed(&seed);
     let order = JoinOptions {
-        ticket,
+        invitation,
+        trust: options.yes,
         keys: &keys,
         name: name.clone(),
         platform: platform().to_owned(),
-        at: None,
+        at,
         runtime_dir: runtime_dir()?,
-        mdns: true,
+        mdns: start::mdns(),
     };
-    let met = meet(ui, order, options.yes).await?;
+    let met = meet(ui, order).await?;
     let mesh = met.registry.view().mesh_name.clone();
     let joined = home::Joined {
         seed,
@@ -124,79 +130,33 @@ async fn claim(context: &Context, replace: bool) -> Result<Vacant> {
 }
 
 /// Pairs up to the point where nothing is final, telling the user on the way.
-async fn meet(ui: Ui, order: JoinOptions<'_>, yes: bool) -> Result<pair::Joined> {
-    let (sender, mut events) = mpsc::channel(EVENTS);
-    let (accept, accepted) = oneshot::channel();
-    let mut accept = Some(accept);
-    if yes {
-        let _ = accept.take().map(|accept| accept.send(true));
-    }
+async fn meet(ui: Ui, order: JoinOptions<'_>) -> Result<pair::Joined> {
+    let by_code = matches!(order.invitation, Invitation::Code(_));
+    let (sender, mut events) = mpsc::channel(WAITING);
+    let (mut user, answers) = User::new(ui, order.trust, by_code)?;
     ui.hint("Looking for the other device.");
-    let mut joining = pin!(pair::join(order, sender, accepted));
+    let mut joining = pin!(pair::join(order, sender, answers));
+    let mut vain = pin!(tokio::time::sleep(PATIENCE));
+    let mut looking = true;
     let result = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => show(ui, event, &mut accept)?,
+            Some(event) = events.recv() => {
+                looking = false;
+                user.show(event)?;
+            }
+            line = user.line() => user.answer(line),
+            () = &mut vain, if looking => {
+                looking = false;
+                ui.hint("Nothing yet. Does its mesh pair still run, and are both in the same network?");
+            }
             result = &mut joining => break result,
         }
     };
     while let Ok(event) = events.try_recv() {
-        show(ui, event, &mut accept)?;
+        user.show(event)?;
     }
     result.map_err(|error| refusal(&error))
-}
-
-fn show(ui: Ui, event: pair::JoinEvent, accept: &mut Option<oneshot::Sender<bool>>) -> Result<()> {
-    match event {
-        pair::JoinEvent::Reached => ui.hint("Found it."),
-        pair::JoinEvent::Words(two) => ui.answer(
-            &JoinEvent::Words {
-                words: two.join(" "),
-            },
-            |ui| {
-                ui.say(&format!(
-                    "Type these words on the other device:  {}",
-                    two.join(" ")
-                ));
-            },
-        ),
-        pair::JoinEvent::Found { mesh_name, devices } => {
-            let devices = devices as u64;
-            ui.answer(
-                &JoinEvent::Found {
-                    mesh: mesh_name.clone(),
-                    devices,
-                },
-                |ui| {
-                    ui.say(&format!(
-                        "The ticket leads into {}, with {}.",
-                        clean(&mesh_name),
-                        words::count(devices, "device")
-                    ));
-                },
-            );
-            if let Some(accept) = accept.take() {
-                question(ui, &mesh_name, accept)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Asks beside the pairing, so that its end is seen while the question stands. Dropping the sender declines.
-fn question(ui: Ui, mesh: &str, accept: oneshot::Sender<bool>) -> Result<()> {
-    let text = format!("Join {}?", clean(mesh));
-    let ask = move || {
-        if let Ok(answer) = ui.confirm(&text, "--yes") {
-            let _ = accept.send(answer);
-        }
-    };
-    let thread = std::thread::Builder::new()
-        .name("question".into())
-        .spawn(ask);
-    thread
-        .map(drop)
-        .map_err(|error| CommandError::failed(format!("cannot ask: {error}")))
 }
 
 fn refusal(error: &JoinError) -> CommandError {
@@ -206,36 +166,34 @@ fn refusal(error: &JoinError) -> CommandError {
             .retry()
             .hint("is its window still open? --at HOST:PORT says where it is"),
         JoinError::Expired => CommandError::not_finished(message)
-            .hint("mesh pair on the other device shows a new ticket"),
-        JoinError::Refused { .. } | JoinError::Pair(_) => {
+            .hint("mesh pair on the other device shows a new code"),
+        JoinError::WrongCode => CommandError::new(Kind::WrongSecret, message)
+            .hint("compare it with what the other device shows; after three wrong ones that needs a new code"),
+        JoinError::Refused { .. } | JoinError::Pair(_) | JoinError::WrongWord => {
             CommandError::new(Kind::WrongSecret, message)
-                .hint("mesh pair on the other device shows a new ticket")
+                .hint("mesh pair on the other device shows a new code")
         }
-        JoinError::Declined => CommandError::refused(message),
+        JoinError::Declined => CommandError::refused(message)
+            .hint("--yes trusts code or ticket alone; with --json the answer is a line on standard input"),
         _ => CommandError::failed(message).retry(),
     }
 }
 
-/// Where `HOST[:PORT]` leads. Without a port, those of the ticket's own addresses are tried.
-async fn addresses(at: &str, hints: &[String]) -> Result<Vec<String>> {
+/// Where `HOST[:PORT]` leads. Without a port, those of the ticket's own addresses are tried; a code has none.
+async fn addresses(at: &str, hints: &[String]) -> Result<Vec<SocketAddr>> {
     let wrong = |error: std::io::Error| {
         CommandError::new(Kind::NotFound, format!("cannot find {at}: {error}"))
             .hint("--at takes HOST:PORT or HOST")
     };
-    let text = |addresses: &mut dyn Iterator<Item = SocketAddr>| {
-        addresses
-            .map(|address| address.to_string())
-            .collect::<Vec<_>>()
-    };
     if let Ok(address) = at.parse::<SocketAddr>() {
-        return Ok(vec![address.to_string()]);
+        return Ok(vec![address]);
     }
     let has_port = at.parse::<IpAddr>().is_err()
         && at
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port {
-        return Ok(text(&mut tokio::net::lookup_host(at).await.map_err(wrong)?));
+        return Ok(tokio::net::lookup_host(at).await.map_err(wrong)?.collect());
     }
     let mut ports: Vec<u16> = hints
         .iter()
@@ -245,13 +203,14 @@ async fn addresses(at: &str, hints: &[String]) -> Result<Vec<String>> {
     ports.sort_unstable();
     ports.dedup();
     if ports.is_empty() {
-        return Err(CommandError::usage("the ticket says no port").hint("--at HOST:PORT"));
+        return Err(
+            CommandError::usage(format!("{at} has no port, and nothing says it"))
+                .hint("--at HOST:PORT; mesh pair on the other device shows where it listens"),
+        );
     }
     let mut found = Vec::new();
     for port in ports {
-        found.extend(text(
-            &mut tokio::net::lookup_host((at, port)).await.map_err(wrong)?,
-        ));
+        found.extend(tokio::net::lookup_host((at, port)).await.map_err(wrong)?);
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
-//! The window: shows the ticket, asks for the words, says who came in. It is open as long as this command runs.
+//! The window: shows code and ticket, asks for the words, says who came in. It is open as long as this command runs.
 
-use std::path::Path;
+use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use hyper::Method;
 use ownmesh_node::command::{CommandError, ConfirmRequest, Kind, PairEvent, PairRequest};
@@ -12,25 +13,41 @@ use crate::error::{End, Result};
 use crate::ui::{self, Ui, clean};
 use crate::{secrets, start};
 
-pub(super) async fn run(context: &Context, yes: bool, password_file: Option<&Path>) -> Result<End> {
+use super::qr;
+
+/// What was asked for.
+pub(super) struct Options {
+    pub(super) yes: bool,
+    pub(super) qr: bool,
+    pub(super) password_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, options: Options) -> Result<End> {
     let ui = context.ui;
-    if !yes && !ui.json() && !ui.can_ask() {
+    if options.qr && ui.json() {
+        return Err(CommandError::usage("--qr draws for people")
+            .hint("--json has the ticket as text, which is what the drawing says"));
+    }
+    if !options.yes && !ui.json() && !ui.can_ask() {
         return Err(CommandError::needs_confirmation(
             "there is no terminal to type the new device's two words on",
         )
-        .hint("--yes trusts the ticket alone; --json reads the words from standard input"));
+        .hint("--yes trusts code or ticket alone; --json reads the words from standard input"));
     }
-    let password =
-        secrets::given_password(password_file)?.map(|password| password.expose().to_owned());
+    let password = secrets::given_password(options.password_file.as_deref())?
+        .map(|password| password.expose().to_owned());
     let client = start::node(context).await?;
     let request = PairRequest {
-        trust_code: yes,
+        trust_code: options.yes,
         password,
     };
     let mut events = client
         .lines(Method::POST, "/v1/pair", Some(&request))
         .await?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        qr: options.qr,
+        ..Outcome::default()
+    };
     while let Some(value) = events.next().await? {
         if ui.json() {
             ui.object(&value);
@@ -50,6 +67,7 @@ pub(super) async fn run(context: &Context, yes: bool, password_file: Option<&Pat
 /// What has happened so far.
 #[derive(Default)]
 struct Outcome {
+    qr: bool,
     paired: bool,
     failed: Option<(String, u32)>,
 }
@@ -61,17 +79,28 @@ impl Outcome {
                 code,
                 ticket,
                 expires_in_s,
+                addresses,
             } => {
-                ui.hint(&format!(
-                    "On the new device, within {} minutes:",
-                    expires_in_s.div_ceil(60)
-                ));
-                match code {
-                    Some(code) => ui.say(&format!("  mesh pair {}", clean(&code))),
-                    None => {
-                        ui.hint("  mesh pair -");
-                        ui.hint("and give it this ticket, which is a secret:\n");
-                        ui.say(&clean(&ticket));
+                let minutes = expires_in_s.div_ceil(60);
+                ui.hint(&format!("On the new device, within {minutes} minutes:\n"));
+                if let Some(code) = code {
+                    ui.say(&format!("  mesh pair {}", clean(&code)));
+                    if let Some(address) = addresses.first() {
+                        ui.hint(&format!(
+                            "\nIf it does not find this one, it can be told: --at {}",
+                            clean(address)
+                        ));
+                    }
+                    ui.hint("Instead of the digits, mesh pair - takes this ticket, which is a secret:\n");
+                } else {
+                    ui.hint("  mesh pair -\n");
+                    ui.hint("and give it this ticket, which is a secret. There is no short code: too many wrong ones were tried within the hour.\n");
+                }
+                ui.say(&clean(&ticket));
+                if self.qr {
+                    ui.say("");
+                    for line in qr::lines(&ticket, std::io::stdout().is_terminal()) {
+                        ui.say(&line);
                     }
                 }
             }
@@ -79,6 +108,10 @@ impl Outcome {
                 "\n{} ({}) wants to join.",
                 clean(&name),
                 clean(&platform)
+            )),
+            PairEvent::Word { word } => ui.say(&format!(
+                "Type this word on the new device:  {}",
+                clean(&word)
             )),
             PairEvent::Paired { device } => {
                 self.paired = true;
@@ -112,8 +145,7 @@ impl Outcome {
             Some((reason, _)) => format!("no device came in: {reason}"),
             None => "no device came in before the window closed".into(),
         };
-        Err(CommandError::new(kind, message)
-            .hint("mesh pair opens a new window, with a new ticket"))
+        Err(CommandError::new(kind, message).hint("mesh pair opens a new window, with a new code"))
     }
 }
 

@@ -20,7 +20,7 @@ fn sizes_are_limited() {
     let (mut joiner, first) = world.joiner();
     let mut sponsor = world.sponsor(false);
     let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
-    let SponsorOutput::NeedEnrollment { join } =
+    let SponsorOutput::NeedEnrollment { join, .. } =
         sponsor.confirm_words(&words.join(" ")).unwrap().remove(0)
     else {
         panic!()
@@ -35,7 +35,7 @@ fn sizes_are_limited() {
         outputs.extend(joiner.handle(&message, &mut rng).unwrap());
     }
     assert!(
-        matches!(&outputs[..], [JoinerOutput::Enrollment(all)] if all.keyslots[1].len() == 150_000)
+        matches!(&outputs[..], [JoinerOutput::Enrollment { enrollment, .. }] if enrollment.keyslots[1].len() == 150_000)
     );
 }
 
@@ -47,7 +47,7 @@ fn an_enrolment_is_checked_at_both_ends() {
         let (mut joiner, first) = world.joiner();
         let mut sponsor = world.sponsor(false);
         let words = to_words(&mut world, &mut joiner, &mut sponsor, first);
-        let SponsorOutput::NeedEnrollment { join } =
+        let SponsorOutput::NeedEnrollment { join, .. } =
             sponsor.confirm_words(&words.join(" ")).unwrap().remove(0)
         else {
             panic!()
@@ -124,15 +124,8 @@ fn an_enrolment_is_checked_at_both_ends() {
 /// The joiner's own check, as if the sponsor had sent it unchecked.
 fn joiner_check(world: &World, enrollment: &Enrollment) -> Result<(), PairError> {
     let transport = world.phone.public().transport;
-    let (joiner, _) = Joiner::new(
-        &world.ticket,
-        &world.phone,
-        "phone",
-        "x",
-        &transport,
-        &mut rng(0),
-    )
-    .unwrap();
+    let newcomer = phone(&world.phone, &transport);
+    let (joiner, _) = Joiner::with_ticket(&world.ticket, newcomer, &mut rng(0)).unwrap();
     joiner.check(enrollment).map(|_| ())
 }
 

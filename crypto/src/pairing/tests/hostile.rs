@@ -3,7 +3,7 @@
 use super::*;
 use crate::keys::DeviceCard;
 use crate::pairing::handshake::{Channel, Context, Handshake, Psk, fork};
-use crate::pairing::message::{self, PairHello};
+use crate::pairing::message::{self, Door, PairHello};
 use crate::pairing::words;
 
 /// Handshake with an honest sponsor by hand; returns both with the channel open.
@@ -19,8 +19,7 @@ fn channel_declaring(
 ) -> (Sponsor, Channel) {
     let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
     let hello = PairHello {
-        path: handshake::Path::Ticket,
-        session: world.window.session,
+        door: Door::Ticket(world.window.session),
         transport,
     }
     .to_bytes();
@@ -57,7 +56,9 @@ fn a_nonce_other_than_committed() {
     let hash = *channel.hash();
     let join = request(phone.card(), words::commit(&hash, &[1; 32])).sign(&phone, &hash);
     sponsor.handle(&channel.write(&join).unwrap()).unwrap();
-    let reveal = channel.write(&message::nonce_joiner(&[2; 32])).unwrap();
+    let reveal = channel
+        .write(&message::nonce_joiner(&[2; 32], false))
+        .unwrap();
     assert_eq!(
         sponsor.handle(&reveal),
         Err(PairError::CommitmentMismatch),
@@ -70,7 +71,9 @@ fn a_nonce_before_the_sponsors() {
     let mut world = World::new(2);
     let phone = world.phone.clone();
     let (mut sponsor, mut channel) = channel(&mut world, &phone);
-    let reveal = channel.write(&message::nonce_joiner(&[2; 32])).unwrap();
+    let reveal = channel
+        .write(&message::nonce_joiner(&[2; 32], false))
+        .unwrap();
     assert_eq!(sponsor.handle(&reveal), Err(PairError::Unexpected));
 }
 
@@ -224,8 +227,7 @@ fn unusable_static_keys() {
         let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
         let transport = world.phone.public().transport;
         let hello = PairHello {
-            path: handshake::Path::Ticket,
-            session: world.window.session,
+            door: Door::Ticket(world.window.session),
             transport,
         }
         .to_bytes();
@@ -273,8 +275,7 @@ fn the_sponsors_own_static_key() {
     let mut sponsor = Sponsor::new(&world.window, &world.laptop, None, true, &mut world.rng);
     let transport = world.phone.public().transport;
     let hello = PairHello {
-        path: handshake::Path::Ticket,
-        session: world.window.session,
+        door: Door::Ticket(world.window.session),
         transport,
     }
     .to_bytes();
@@ -297,7 +298,7 @@ fn the_sponsors_own_static_key() {
     );
 }
 
-/// The code path has no machine yet; its byte in the first message is refused, not taken for a ticket.
+/// A message of one path is refused on the other, not taken for one of its own.
 #[test]
 fn the_path_cannot_be_changed() {
     let mut world = World::new(9);
@@ -305,7 +306,8 @@ fn the_path_cannot_be_changed() {
     first[2] = 2;
     assert_eq!(
         world.sponsor(true).handle(&first),
-        Err(PairError::OtherSession)
+        Err(PairError::Malformed),
+        "a session is no nameplate"
     );
     first[2] = 3;
     assert_eq!(

@@ -33,7 +33,9 @@ use super::session::{Ctl, Report};
 use super::streams::Inbound;
 use super::swarm::{Mesh, build};
 use super::trouble::Troubles;
-use super::{Loss, NetConfig, NetError, NetEvent, NetTrouble, PairStream, Peer, Route, address};
+use super::{
+    Loss, NetConfig, NetError, NetEvent, NetTrouble, PairAdvert, PairStream, Peer, Route, address,
+};
 
 use connections::Connection;
 
@@ -308,7 +310,7 @@ impl Driver {
         });
     }
 
-    fn set_window(&mut self, pairing: Option<[u8; 8]>) {
+    fn set_window(&mut self, pairing: Option<PairAdvert>) {
         self.window_until = pairing.map(|_| Instant::now() + WINDOW);
         self.shared.policy.set_window(self.window_until);
         self.finder.announce_pairing(pairing);
