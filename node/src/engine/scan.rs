@@ -53,7 +53,9 @@ impl Engine {
             }
             return;
         };
-        tracing::warn!(space = space.name, why, "not all of the folder is watched");
+        if before.is_none() {
+            tracing::warn!(space = space.name, why, "not all of the folder is watched");
+        }
         space.unwatched = Some(Problem {
             kind: "watch",
             reason: format!("changes are noticed within a minute or so, not at once: {why}"),
