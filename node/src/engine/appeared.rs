@@ -26,6 +26,14 @@ pub(super) struct Appeared<'a> {
     pub(super) racy: bool,
 }
 
+impl Appeared<'_> {
+    /// Whether a version of an item has its bytes.
+    fn is_of(&self, state: &ItemState) -> bool {
+        let mut versions = state.versions.iter();
+        versions.any(|(_, c)| Some(c) == self.content.as_ref())
+    }
+}
+
 /// After this many names in use an id is drawn by hash of the last one anyway; see [`Author::free_id`].
 const GENERATIONS: u32 = 64;
 
@@ -57,13 +65,9 @@ impl Author<'_> {
 
     /// Finds out which item it is, or makes a new one; base knows it from then on.
     pub(super) fn appeared(&mut self, new: Appeared<'_>) -> Result<ItemId, DbError> {
-        let there = self.shown_there(&new)?;
-        let equal = there.as_ref().is_some_and(|(_, _, state)| {
-            new.content
-                .as_ref()
-                .is_none_or(|c| !state.ops_of(c).is_empty())
-        });
-        if !equal {
+        let there = self.there(&new)?;
+        let equal = |(_, _, state): &(_, _, ItemState)| new.content.is_none() || new.is_of(state);
+        if !there.as_ref().is_some_and(equal) {
             if let Some(copy) = self.adopt_copy(&new)? {
                 return Ok(copy);
             }
@@ -122,21 +126,31 @@ impl Author<'_> {
         Ok(claims)
     }
 
-    /// The item that the mesh shows there and that is not on this disk yet.
-    fn shown_there(
-        &self,
-        new: &Appeared<'_>,
-    ) -> Result<Option<(ItemId, ItemRow, ItemState)>, DbError> {
-        let shown = self.shown(&new.place.parent, &new.place.name)?;
-        let there = shown.into_iter().find(|(_, s)| s.kind == Some(new.kind));
-        let Some((id, _)) = there else {
-            return Ok(None);
-        };
-        if self.get(&id)?.is_some() {
-            return Ok(None);
+    /// The item that the mesh shows there and that is not on this disk yet; rather one of those bytes
+    /// that would be shown there if another did not have the name.
+    fn there(&self, new: &Appeared<'_>) -> Result<Option<(ItemId, ItemRow, ItemState)>, DbError> {
+        let (tx, space) = (self.docs.tx, self.docs.space);
+        let (parent, name) = (&new.place.parent, &new.place.name);
+        let mut claims = self.shown(parent, name)?;
+        claims.extend(items::claims(tx, space, parent, name)?);
+        let mut there = None;
+        for (id, spot) in claims {
+            if spot.kind != Some(new.kind) || self.get(&id)?.is_some() {
+                continue;
+            }
+            let row = self.docs.load(&id)?;
+            let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+                continue;
+            };
+            let named = spot.shown.as_ref() == Some(name);
+            if named && new.content.is_none() || new.is_of(&state) {
+                return Ok(Some((id, row, state)));
+            }
+            if named {
+                there = Some((id, row, state));
+            }
         }
-        let row = self.docs.load(&id)?;
-        Ok(ItemState::from_registers(&row.doc.regs).map(|state| (id, row, state)))
+        Ok(there)
     }
 
     /// Something appeared where the mesh already shows an item that is not on this disk yet:
