@@ -4,6 +4,7 @@
 
 mod asked;
 mod killed;
+mod made_again;
 mod members;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::world::{Weather, World};
 
 pub use asked::*;
 pub use killed::*;
+pub use made_again::*;
 pub use members::*;
 
 /// A story and its name.
@@ -55,6 +57,7 @@ pub const ALL: &[Story] = &[
         deleted_directory_while_not_taking_part,
     ),
     ("a log that runs twice", log_runs_twice),
+    ("a symlink made again", link_made_again),
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),

@@ -40,6 +40,7 @@ told!(
     names_of_copies_taken,
     deleted_directory_while_not_taking_part,
     log_runs_twice,
+    link_made_again,
     deleted_after_the_answer,
     joined_anew_while_away,
     left_while_away,

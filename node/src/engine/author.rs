@@ -264,7 +264,8 @@ impl Author<'_> {
         let Some(mut b) = self.get(id)? else {
             return Ok(());
         };
-        b.row.stat = meta.stat();
+        // Of a symlink nobody is told the time, but a step compares it.
+        (b.row.stat, b.row.mtime) = (meta.stat(), meta.mtime_ns);
         b.row.racy = racy;
         base::put(self.docs.tx, self.docs.space, &b)
     }
