@@ -46,10 +46,15 @@ pub struct Device {
     pub life: u64,
     /// The space's row, once it takes part.
     pub space: Option<i64>,
+    /// Whether its whole disk was looked at since it started and takes part: what is missing from then
+    /// on was deleted.
+    pub looked: bool,
     /// It ends at the next failing call of its disk, in this way.
     pub doom: Option<End>,
     /// It ends before so many more effects are performed.
     pub doom_effects: Option<(u64, End)>,
+    /// Power goes again soon after its next start.
+    pub shaky: bool,
     /// What it told others that it has: batches of its own, acknowledgements.
     pub promised: Vector,
     /// Copies of it.
@@ -76,8 +81,10 @@ impl Device {
             db: Some(db),
             life: 0,
             space: None,
+            looked: false,
             doom: None,
             doom_effects: None,
+            shaky: false,
             promised: Vector::default(),
             backup: None,
             ticked: 0,
@@ -125,6 +132,7 @@ impl Device {
         let mut db = engine.into_db();
         let images = db.recorded();
         self.life += 1;
+        self.looked = false;
         (self.doom, self.doom_effects) = (None, None);
         match how {
             End::Kill => self.disk.revive(),

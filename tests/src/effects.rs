@@ -137,8 +137,8 @@ impl World {
                 }
                 *self.devices[d].notices.entry(what).or_default() += 1;
             }
+            Effect::Close { space } => self.close(d, Some(space)),
             Effect::Peers
-            | Effect::Close { .. }
             | Effect::OpenWindow { .. }
             | Effect::CloseWindow
             | Effect::Pair(_)
@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Ends a process whose disk stopped working under it. Returns whether it did.
-    fn ended_within(&mut self, d: usize) -> bool {
+    pub(crate) fn ended_within(&mut self, d: usize) -> bool {
         if !self.devices[d].disk.crashed() {
             return false;
         }

@@ -46,7 +46,20 @@ impl World {
                 self.reference().count("clock jumps");
                 self.set_clocks();
             }
-            9 => self.doom(d),
+            9 => {
+                let how = if one_in(&mut self.rng, 2) {
+                    End::Kill
+                } else {
+                    End::Power
+                };
+                self.doom_by(d, how);
+            }
+            10 => self.leave(d),
+            11 => self.start_over(d),
+            12 => {
+                self.devices[d].shaky = true;
+                self.doom_by(d, End::Power);
+            }
             _ => self.user(d),
         }
         self.watch();
@@ -59,16 +72,12 @@ impl World {
         }
         let mut r = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let device = &self.devices[d];
+        r.traces.noticed = device.looked;
         user(&mut self.rng, &device.disk, d, &device.name, &mut r, false);
     }
 
     /// The process will end in the middle of something.
-    fn doom(&mut self, d: usize) {
-        let how = if one_in(&mut self.rng, 2) {
-            End::Kill
-        } else {
-            End::Power
-        };
+    pub(crate) fn doom_by(&mut self, d: usize, how: End) {
         let after = below(&mut self.rng, 12) as u64;
         let effects = one_in(&mut self.rng, 3);
         let device = &mut self.devices[d];
@@ -135,7 +144,7 @@ impl World {
     }
 
     /// As the node does after a write of the database that failed: a new engine on what was
-    /// committed; steps that a worker is taking go on.
+    /// committed; a worker that is taking steps gets no further.
     pub(crate) fn start_over(&mut self, d: usize) {
         let device = &mut self.devices[d];
         if device.space.is_none() || device.doom.is_some() || device.doom_effects.is_some() {
@@ -155,17 +164,16 @@ impl World {
                 }
             }
         }
-        self.queue.retain(|_, act| match act {
-            Act::Run { d: at, effect, .. } => *at != d || matches!(effect, Effect::Perform { .. }),
-            Act::Give { d: at, event, .. } => *at != d || !matches!(event, Event::Fetched { .. }),
-            _ => true,
-        });
+        self.close(d, None);
         self.note(d, "starts over");
         self.reference().count("starts over");
         let now = self.moment();
         let rng = &mut self.rng;
         self.devices[d].start(rng, now).expect("it starts");
         self.devices[d].life = life;
+        self.devices[d].looked = false;
+        self.reference().traces.ended(d, self.now, false);
+        self.count_spaces(d);
         if let Some(engine) = &mut self.devices[d].engine {
             engine.number_jobs_from(jobs);
         }
@@ -210,6 +218,7 @@ impl World {
         );
         let mut r = self.reference();
         r.count("restored backups");
+        r.traces.off = true;
         if folder_too {
             let what = format!("{} {} was restored", r.now, self.devices[d].name);
             r.cut(&what, &before, &after);
@@ -264,6 +273,9 @@ impl World {
                 .collect();
             against.iter().for_each(|e| r.decided(&what, e));
         }
+        if keep == Keep::Both {
+            r.traces.unsure();
+        }
         drop(r);
         self.perform_effects(d);
     }
@@ -279,6 +291,9 @@ impl World {
         } else {
             engine.revert(SPACE)
         };
+        if done.is_ok() && !go_on {
+            self.reference().traces.unsure();
+        }
         if done.is_ok() {
             self.note(
                 d,

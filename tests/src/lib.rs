@@ -6,8 +6,9 @@
 //! | `device` | one device: database, disk, engine; killed, cut off from power, restored |
 //! | `link` | what is on its way between two devices |
 //! | `world` | virtual time; what happens next; who performs the engine's effects (`effects`) |
-//! | `transition`, `fate` | what users do to folders, and fate to devices |
-//! | `reference` | what a correct mesh would hold, by rules of its own |
+//! | `transition`, `fate`, `taking_part` | what users do to folders, and fate to devices; leaving a space and joining it again |
+//! | `weather` | how often what goes wrong |
+//! | `reference`, `traces` | what a correct mesh would hold, by rules of its own; what it would not |
 //! | `verdict` | what has to be true in the end |
 //! | `seeds` | many seeds on all cores, and what they came to |
 
@@ -19,6 +20,9 @@ pub mod mem_disk;
 pub mod reference;
 pub mod seeds;
 pub mod stories;
+pub mod taking_part;
+pub mod traces;
 pub mod transition;
 pub mod verdict;
+pub mod weather;
 pub mod world;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::mem_disk::{Entry, MemDisk};
+use crate::traces::Traces;
 
 /// What is kept of one byte version.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Reference {
     pub fleeting: Vec<Entry>,
     /// Virtual time, for the log.
     pub now: u64,
+    /// Where contents were put, and who deleted them.
+    pub traces: Traces,
 }
 
 impl Reference {
@@ -133,6 +136,7 @@ impl Reference {
             torn: false,
         };
         self.versions.insert(entry.clone(), version);
+        self.traces.again(entry);
     }
 
     /// A loss of power, or a backup put back: what the disk showed may be gone, what it shows now
@@ -143,6 +147,7 @@ impl Reference {
         before: &BTreeMap<String, Entry>,
         after: &BTreeMap<String, Entry>,
     ) {
+        self.traces.cut(before, after);
         let kept: Vec<&Entry> = after.values().collect();
         for entry in before.values().filter(|e| !kept.contains(e)) {
             if let Some(version) = self.versions.get_mut(entry) {

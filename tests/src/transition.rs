@@ -106,6 +106,7 @@ pub fn user(
         again,
         fleeting,
     );
+    r.traces.step(d, r.now, &before, &after, fleeting);
     r.count(if fleeting {
         "steps between calls"
     } else {

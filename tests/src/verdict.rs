@@ -24,12 +24,11 @@ impl World {
         for d in 0..self.devices.len() {
             self.devices[d].disk.revive();
             (self.devices[d].doom, self.devices[d].doom_effects) = (None, None);
+            self.devices[d].shaky = false;
             if self.devices[d].engine.is_none() {
                 self.start(d);
             }
-            if self.devices[d].space.is_none() {
-                self.add(d);
-            }
+            self.add_again(d);
         }
         for p in self.links.keys().copied().collect::<Vec<_>>() {
             self.join(p);
@@ -70,9 +69,11 @@ impl World {
             if busy.is_empty() {
                 return Ok(());
             }
-            // Nothing but a backup that came back takes away what was announced.
-            let restored = self.reference().counts.contains_key("restored backups");
-            if restored && self.now > start + PATIENCE {
+            // Nothing but a backup that came back takes away what was announced, or a user who writes
+            // to a file that does not take part for a while.
+            let gone = ["restored backups", "spaces left"];
+            let counts = self.reference().counts.clone();
+            if gone.iter().any(|what| counts.contains_key(what)) && self.now > start + PATIENCE {
                 self.give_up();
             }
             let stopped: Vec<usize> = (0..self.devices.len())
@@ -263,7 +264,8 @@ impl World {
             .iter()
             .map(|d| d.disk.entries_below(".mesh/trash"))
             .collect();
-        let lost = self.reference().lost(&live, &trash);
+        let mut lost = self.reference().lost(&live, &trash);
+        lost.extend(self.reference().traces.wrong(&live));
         if lost.is_empty() {
             Ok(())
         } else {

@@ -18,6 +18,7 @@ use crate::device::{Device, End};
 use crate::link::{Link, Pair, pair, side};
 use crate::reference::Reference;
 use crate::transition::{below, one_in};
+pub use crate::weather::Weather;
 
 /// The name of the one space.
 pub const SPACE: &str = "docs";
@@ -53,57 +54,10 @@ pub(crate) enum Act {
     Give { d: usize, life: u64, event: Event },
     /// A process starts.
     Restart { d: usize },
-    /// The space is added on a device.
+    /// The space is added on a device; held until both sides are compared if its folder has files.
     Add { d: usize },
-}
-
-/// How often things go wrong.
-#[derive(Clone, Debug)]
-pub struct Weather {
-    /// Weights: user's step, cut, connect, kill, power loss, restored backup, backup, resolving or
-    /// answering, wall clock, doom (an end in the middle of work).
-    pub weights: [usize; 10],
-    /// Longest delay of a message, ms.
-    pub message: usize,
-    /// Longest delay of a content, ms.
-    pub content: usize,
-    /// One fetch in so many fails; 0: none.
-    pub failing: usize,
-    /// A user acts between calls in one job of so many; 0: never.
-    pub slips: usize,
-    /// Longest pause between two steps, ms.
-    pub pause: usize,
-}
-
-impl Weather {
-    /// Drawn anew for each seed, so that some seeds are all power losses and some have none.
-    fn draw(rng: &mut StdRng) -> Self {
-        let mut weights = [60, 5, 8, 3, 2, 1, 2, 4, 1, 4];
-        for weight in &mut weights[1..] {
-            *weight *= below(rng, 3);
-        }
-        Self {
-            weights,
-            message: [2, 30, 200][below(rng, 3)],
-            content: [5, 300, 5_000][below(rng, 3)],
-            failing: [0, 10, 3][below(rng, 3)],
-            slips: [0, 6, 2][below(rng, 3)],
-            pause: [5, 100, 2_000, 20_000][below(rng, 4)],
-        }
-    }
-
-    /// Nothing goes wrong.
-    #[must_use]
-    pub fn calm() -> Self {
-        Self {
-            weights: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            message: 5,
-            content: 10,
-            failing: 0,
-            slips: 0,
-            pause: 10,
-        }
-    }
+    /// Both sides are compared, if all that is connected has told its tree; given up `until` then.
+    Release { d: usize, life: u64, until: u64 },
 }
 
 /// The world.
@@ -285,6 +239,15 @@ impl World {
                 .get_or_insert(format!("{} does not start: {error}", self.devices[d].name));
             return;
         }
+        let took_part = self.devices[d].space.is_some();
+        self.count_spaces(d);
+        if took_part && self.devices[d].space.is_none() {
+            // It was still comparing.
+            self.later(1_000, Act::Add { d });
+        }
+        if std::mem::take(&mut self.devices[d].shaky) {
+            self.doom_by(d, End::Power);
+        }
         self.note(d, "starts");
         self.perform_effects(d);
         self.give(d, Event::Tick);
@@ -307,10 +270,18 @@ impl World {
         let id = self.mesh.space_id(SPACE);
         let now = self.moment();
         let device = &mut self.devices[d];
-        let Some(engine) = device.engine.as_mut().filter(|_| device.space.is_none()) else {
+        if device.engine.is_none() || device.space.is_some() {
+            return;
+        }
+        let prepared = disk::prepare(&device.disk, &id);
+        if self.ended_within(d) {
+            return self.later(10_000, Act::Add { d });
+        }
+        prepared.expect("a folder");
+        let device = &mut self.devices[d];
+        let Some(engine) = device.engine.as_mut() else {
             return;
         };
-        disk::prepare(&device.disk, &id).expect("a folder");
         let fs = device.disk.fs_id().expect("a folder");
         if let Err(error) =
             engine.add_prepared(now, SPACE, &format!("/{}", device.name), 0, fs, hold)
@@ -319,11 +290,15 @@ impl World {
                 .get_or_insert(format!("the space could not be added: {error:?}"));
             return;
         }
-        device.space = engine
-            .open_spaces_list()
-            .map(ownmesh_node::engine::Space::number)
-            .next();
-        self.note(d, "adds the space");
+        self.count_spaces(d);
+        self.note(
+            d,
+            if hold {
+                "compares the space"
+            } else {
+                "adds the space"
+            },
+        );
         self.perform_effects(d);
         self.give(d, Event::Tick);
     }
@@ -382,6 +357,9 @@ impl World {
         if how == End::Power {
             self.check_promises(d);
         }
+        self.reference()
+            .traces
+            .ended(d, self.now, how == End::Power);
         for other in 0..self.devices.len() {
             if other != d {
                 self.cut(pair(d, other), true);
@@ -504,6 +482,8 @@ impl World {
             }
             Act::Give { d, life, event } => {
                 if self.devices[d].life == life {
+                    // The first look at a folder is one at all of it.
+                    self.devices[d].looked |= matches!(event, Event::Scanned { result: Ok(_), .. });
                     self.give(d, event);
                 }
             }
@@ -512,7 +492,8 @@ impl World {
                     self.start(d);
                 }
             }
-            Act::Add { d } => self.add(d),
+            Act::Add { d } => self.add_again(d),
+            Act::Release { d, life, until } => self.release(d, life, until),
         }
         self.watch();
     }

@@ -196,7 +196,8 @@ impl Engine {
     }
 
     /// Whether the tree of a held space is as complete as the connected devices can make it.
-    pub(crate) fn tree_is_here(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn tree_is_here(&self, name: &str) -> bool {
         let Ok(n) = self.space_by_name(name) else {
             return true;
         };
