@@ -48,7 +48,6 @@ impl Engine {
             space.absent.retain(|_, until| *until > now.mono);
             space.again |= space.absent.len() < before;
         }
-        self.start_scan(n);
         if self
             .spaces
             .get(&n)
@@ -56,6 +55,8 @@ impl Engine {
         {
             self.look_again(n)?;
         }
+        // Last: an answer heard just now wants a look at the folder, and nothing else would start it.
+        self.start_scan(n);
         let Some(space) = self.spaces.get(&n) else {
             return Ok(());
         };
