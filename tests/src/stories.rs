@@ -58,6 +58,10 @@ pub const ALL: &[Story] = &[
     ),
     ("a log that runs twice", log_runs_twice),
     ("a symlink made again", link_made_again),
+    (
+        "a file kept in the new directory",
+        file_kept_in_the_new_directory,
+    ),
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),

@@ -41,6 +41,7 @@ told!(
     deleted_directory_while_not_taking_part,
     log_runs_twice,
     link_made_again,
+    file_kept_in_the_new_directory,
     deleted_after_the_answer,
     joined_anew_while_away,
     left_while_away,

@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::plan::{self, Next, Wanted};
 use crate::db::base::{self, Base};
 use crate::db::{DbError, items};
-use crate::disk::perform::Step;
+use crate::disk::perform::{self, Step};
 
 /// What became of planning one item.
 pub(super) enum Planned {
@@ -292,18 +292,82 @@ fn vacate(
     if pass.at(&wanted.parent, &wanted.name)?.is_none() {
         return Ok(true);
     }
-    // It is to go into the very directory that waits for its place, or for that of another.
+    // It, or something in it if it is to go itself, is to go into the very directory that waits for
+    // its place, or for that of another.
     let mut goes_inside = false;
-    if let Some(place) = sides.wanted.iter().find(|w| w.id == other) {
+    let place = sides.wanted.iter().find(|w| w.id == other);
+    let leaving = match place {
+        Some(place) => vec![place.parent],
+        None => destinations(pass, other)?,
+    };
+    for to in leaving {
         for waiting in above.iter().chain([&wanted.id]) {
-            goes_inside |= is_inside(pass, place.parent, *waiting)?;
+            goes_inside |= is_inside(pass, to, *waiting)?;
         }
     }
-    if goes_inside {
+    if !goes_inside {
+        Ok(false)
+    } else if place.is_some() {
         park(pass, other, &row)
     } else {
-        Ok(false)
+        set_aside(pass, item, &row)
     }
+}
+
+/// What still stands in a directory becomes less with each pass; so many entries are looked at.
+const LOOK: usize = 1_000;
+
+/// The directories that the mesh has what stands below a directory in.
+fn destinations(pass: &Pass<'_>, dir: ItemId) -> Result<Vec<ItemId>, DbError> {
+    let (mut open, mut out) = (vec![dir], Vec::new());
+    let mut seen = 0;
+    while let Some(at) = open.pop().filter(|_| seen < LOOK) {
+        for id in base::child_ids(pass.tx, pass.n, &at)? {
+            seen += 1;
+            let item = base::get(pass.tx, pass.n, &id)?
+                .and_then(|b| b.row.copy_of)
+                .map_or(id, |c| c.0);
+            let spot = items::place(pass.tx, pass.n, &item)?;
+            out.extend(spot.filter(|s| s.alive).and_then(|s| s.ep));
+            open.push(id);
+        }
+        out.sort_unstable();
+        out.dedup();
+    }
+    Ok(out)
+}
+
+/// A directory that is to go makes way with all that is still in it, which a later pass gets out.
+fn set_aside(pass: &mut Pass<'_>, item: ItemId, row: &Base) -> Result<bool, DbError> {
+    let id = row.row.id;
+    if row.row.kind != Kind::Dir || pass.touched.contains(&id) {
+        return Ok(false);
+    }
+    let Some(from) = pass.path(&id)? else {
+        return Ok(false);
+    };
+    let wanted = Wanted {
+        id,
+        copy_of: None,
+        parent: ItemId::ROOT,
+        name: base::nowhere(&id),
+        kind: Kind::Dir,
+        content: None,
+        seen: row.row.seen.clone(),
+        mode: row.row.mode,
+        mtime: None,
+    };
+    pass.free(row);
+    pass.place(id, wanted.parent, &wanted.name);
+    let step = Step::Move {
+        id,
+        from,
+        to: perform::aside(&id),
+        expect: row.row.stat,
+    };
+    let row = Box::new(row.clone());
+    pass.push(item, step, Then::Moved { row, wanted }, None);
+    Ok(true)
 }
 
 /// Whether the mesh's tree has a directory at or below another.
