@@ -238,17 +238,18 @@ pub fn power_lost_while_healing() {
         world.devices[1].disk.set_exchange(n % 2 == 0);
         vary(&mut world, n % 5);
         act(&mut world, 0, |d| {
-            d.user_write("a", "one");
-            d.user_mkdir("b");
-            d.user_write("b/in", "two");
-            d.user_write("c", "three");
+            d.user_mkdir("d");
+            d.user_write("d/a", "one");
+            d.user_mkdir("d/b");
+            d.user_write("d/b/in", "two");
+            d.user_write("d/c", "three");
         });
         settle(&mut world);
         act(&mut world, 0, |d| {
-            d.user_rename("a", "t");
-            d.user_rename("b", "a");
-            d.user_rename("t", "b");
-            d.user_write("c", "three and more");
+            d.user_rename("d/a", "d/t");
+            d.user_rename("d/b", "d/a");
+            d.user_rename("d/t", "d/b");
+            d.user_write("d/c", "three and more");
         });
         let engine = world.devices[1].engine.as_mut().expect("it runs");
         engine.record().expect("a database");
@@ -300,7 +301,9 @@ pub fn power_lost_while_healing() {
         }
         let all = files(&world, 0);
         let is = |p: &str, t: &str| all.get(p).is_some_and(|x| x == t);
-        if !(is("b", "one") && is("a/in", "two") && is("c", "three and more")) || all.len() != 3 {
+        if !(is("d/b", "one") && is("d/a/in", "two") && is("d/c", "three and more"))
+            || all.len() != 3
+        {
             wrong.push((n, format!("{all:?}")));
         }
     }
