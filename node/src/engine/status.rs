@@ -123,7 +123,9 @@ impl Engine {
                 .values()
                 .copied()
                 .min()
-                .unwrap_or_else(|| space.row.totals.items.max(0).cast_unsigned())
+                // Changes are counted, and a deletion is one too: never more than there are items.
+                .unwrap_or(u64::MAX)
+                .min(space.row.totals.items.max(0).cast_unsigned())
         };
         let unwatched = space.unwatched.iter().map(|p| (String::new(), p));
         let mut problems: Vec<Problem> = space
@@ -174,8 +176,8 @@ impl Engine {
                 + u64::try_from(
                     space
                         .problems
-                        .keys()
-                        .filter(|item| !item.is_empty())
+                        .iter()
+                        .filter(|(item, p)| !item.is_empty() && p.kind != "special")
                         .count(),
                 )
                 .unwrap_or(0),

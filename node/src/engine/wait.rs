@@ -163,10 +163,20 @@ impl Engine {
         let mut reasons = Vec::new();
         let (missing, _) = dirty::total(conn, waited.n)?;
         if missing > 0 {
-            reasons.push(format!("{name}: {missing} items are missing here"));
+            reasons.push(match missing {
+                1 => format!("{name}: 1 item is missing here"),
+                _ => format!("{name}: {missing} items are missing here"),
+            });
         }
-        for (item, problem) in space.problems.iter().take(8) {
-            reasons.push(format!("{name}: {item}: {}", problem.reason));
+        // A FIFO or socket holds no bytes that could be safe elsewhere.
+        let open = space.problems.iter().filter(|(_, p)| p.kind != "special");
+        for (item, problem) in open.take(8) {
+            let at = if item.is_empty() {
+                String::new()
+            } else {
+                format!("{item}: ")
+            };
+            reasons.push(format!("{name}: {at}{}", problem.reason));
         }
         if let Some(why) = &space.row.stopped {
             reasons.push(format!("{name}: stopped, {why}"));
@@ -203,8 +213,9 @@ impl Engine {
             if covered && member.missing == 0 {
                 confirmed += 1;
             } else if covered {
+                let s = if member.missing == 1 { "" } else { "s" };
                 lacking.push(format!(
-                    "{name}: {} still lacks {} items",
+                    "{name}: {} still lacks {} item{s}",
                     entry.name, member.missing
                 ));
             } else if self.peers.contains_key(id) {

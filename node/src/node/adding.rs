@@ -214,7 +214,21 @@ fn open_folder(
         .map_err(failed)?
         .iter()
         .all(|e| e.name.as_deref() == Ok(PRIVATE));
-    prepare(&disk, space).map_err(failed)?;
+    prepare(&disk, space).map_err(|e| {
+        if e.kind() != std::io::ErrorKind::AlreadyExists {
+            return failed(e);
+        }
+        let private = path.join(PRIVATE);
+        CommandError::refused(format!(
+            "{} is marked as the folder of another space",
+            path.display()
+        ))
+        .hint(format!(
+            "if no node uses it any more, take what you need from {0}/trash and remove {0}",
+            private.display()
+        ))
+        .about(path.display().to_string())
+    })?;
     Ok((disk.fs_id().map_err(failed)?, empty, fresh))
 }
 
