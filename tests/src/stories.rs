@@ -73,6 +73,7 @@ pub const ALL: &[Story] = &[
     ("a long history", long_history),
     ("a state given by two", given_by_two),
     ("a folder that is not watched", not_watched),
+    ("a directory that stays closed", closed_directory),
     ("deleted while it is placed", deleted_while_placed),
     ("renamed while it is placed", renamed_while_placed),
     (

@@ -53,6 +53,7 @@ told!(
     long_history,
     given_by_two,
     not_watched,
+    closed_directory,
     deleted_while_placed,
     renamed_while_placed,
     link_deleted_while_placed,

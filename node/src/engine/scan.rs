@@ -115,9 +115,12 @@ impl Engine {
         if space.busy.is_some() || stopped == Some(JOINING) {
             return;
         }
-        let Some(scope) = space.scan.take() else {
+        let Some(mut scope) = space.scan.take() else {
             return;
         };
+        if let Scope::Dirs(dirs) = &mut scope {
+            space.unreadable_in(dirs);
+        }
         let waiters = if scope == Scope::All {
             std::mem::take(&mut space.scan_waiters)
         } else {
@@ -351,7 +354,7 @@ impl Space {
     }
 }
 
-fn problem_kind(kind: ProblemKind) -> &'static str {
+pub(super) fn problem_kind(kind: ProblemKind) -> &'static str {
     use ProblemKind as K;
     match kind {
         K::Unreadable => "unreadable",

@@ -8,12 +8,12 @@ use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
 use super::lacking::Transfer;
 use super::pace::Pace;
-use super::scan::{FULL_EVERY, ScanWaiter};
+use super::scan::{FULL_EVERY, ScanWaiter, problem_kind};
 use super::{Engine, Job, Notice, Now};
 use crate::db::DbError;
 use crate::db::spaces::{self, SpaceRow};
 use crate::disk::RelPath;
-use crate::disk::scan::{Guard, Scope};
+use crate::disk::scan::{Guard, ProblemKind, Scope};
 
 /// What the disk of a space is busy with: one thing at a time.
 #[derive(Debug)]
@@ -292,6 +292,20 @@ impl Space {
         for (key, hash) in gone {
             self.begun.remove(&key);
             self.unwanted.push(fetch::part_name(&hash, &key.1));
+        }
+    }
+
+    /// Adds what could not be read in these directories: a look at a directory alone does not list a
+    /// closed one in it, and so would not find again what is wrong with it.
+    pub(super) fn unreadable_in(&self, dirs: &mut Vec<RelPath>) {
+        let unread = problem_kind(ProblemKind::Unreadable);
+        for path in self.problems.iter().filter(|(_, p)| p.kind == unread) {
+            if let Ok(path) = RelPath::parse(path.0)
+                && path.parent().is_some_and(|dir| dirs.contains(&dir))
+                && !dirs.contains(&path)
+            {
+                dirs.push(path);
+            }
         }
     }
 

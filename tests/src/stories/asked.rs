@@ -160,3 +160,30 @@ pub fn not_watched() {
     assert!(!told(&world));
     end(world);
 }
+
+/// A directory cannot be read: that is shown as long as it lasts, whatever else is looked at meanwhile.
+pub fn closed_directory() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("d");
+        d.user_write("d/f", "1");
+    });
+    settle(&mut world);
+    let space = world.devices[0].space.expect("it takes part");
+    for (denied, text) in [(true, "22"), (false, "333")] {
+        world.devices[0].disk.deny("d", denied);
+        if denied {
+            look(&mut world, 0);
+        }
+        act(&mut world, 0, |d| d.user_write("beside", text));
+        let dirs = vec![ownmesh_node::disk::RelPath::ROOT];
+        world.give(0, Event::Disturbed { space, dirs });
+        more_time(&mut world, 5_000);
+        assert_eq!(files(&world, 1)["beside"], text);
+        let engine = world.devices[0].engine.as_ref().expect("it runs");
+        let spaces = engine.status(world.time()).spaces;
+        let shown = spaces[0].problems.iter().any(|p| p.kind == "unreadable");
+        assert_eq!(shown, denied);
+    }
+    end(world);
+}
