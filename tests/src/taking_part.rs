@@ -67,7 +67,9 @@ impl World {
         if !engine.open_spaces_list().any(|s| s.stopped().is_some()) {
             return;
         }
-        if !engine.tree_is_here(SPACE) && self.now < until {
+        // Of a device that is about to end nothing comes; if it does not, it answers a little later.
+        let ending = device.doom.is_some() || device.doom_effects.is_some();
+        if ending || !engine.tree_is_here(SPACE) && self.now < until {
             self.later(500, Act::Release { d, life, until });
             return;
         }

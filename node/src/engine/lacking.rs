@@ -55,13 +55,16 @@ impl Engine {
             .filter_map(|(device, peer)| Some((*device, peer.spaces.get(&id)?)))
             .filter(|(_, theirs)| theirs.joined && pruned(&have, theirs))
             .collect();
-        let mut transfer = space.state.take().unwrap_or_default();
-        let next = givers.iter().find(|(d, _)| Some(*d) > transfer.from);
+        let asked = space.state.as_ref().and_then(|t| t.from);
+        let next = givers.iter().find(|(d, _)| Some(*d) > asked);
         let Some((from, theirs)) = next.or(givers.first()) else {
-            transfer.from = None;
-            space.state = Some(transfer);
+            // One that has begun waits for somebody to end it; where nothing lacks none begins.
+            if let Some(transfer) = &mut space.state {
+                transfer.from = None;
+            }
             return Ok(());
         };
+        let mut transfer = space.state.take().unwrap_or_default();
         let knows = |m: &LogMark| theirs.vector.get(&m.tag) >= m.seq;
         if !transfer.marks.iter().all(knows) {
             transfer = Transfer::default();
