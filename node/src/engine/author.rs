@@ -327,7 +327,15 @@ impl Author<'_> {
                 Some(meta.mode),
                 Some(meta.mtime_ns),
             ),
-            Some(_) => item::edit_content(&Seen::default(), &content, None, None, &row.doc.regs),
+            // Somebody else made it an item too: of that one the bytes were seen that stood here.
+            Some(state) => {
+                let old = b.row.content.as_ref();
+                let seen = Seen {
+                    c: old.map(|old| state.ops_of(old)).unwrap_or_default(),
+                    ..Seen::default()
+                };
+                item::edit_content(&seen, &content, None, None, &row.doc.regs)
+            }
         };
         self.docs.author(&self.actor, &id, &mut row, &edits)?;
         let seen = ItemState::from_registers(&row.doc.regs)
