@@ -332,14 +332,13 @@ impl World {
             self.reference().count("steps refused");
         }
         self.reference().count("groups of steps");
-        self.soon(
-            d,
-            Event::Performed {
-                space,
-                job,
-                outcomes,
-            },
-        );
+        let (life, delay) = (self.devices[d].life, self.delay(self.weather.disk));
+        let event = Event::Performed {
+            space,
+            job,
+            outcomes,
+        };
+        self.later(delay, Act::Give { d, life, event });
     }
 
     fn run_fetch(&mut self, d: usize, space: i64, job: u64, from: &DeviceId, wants: Vec<Want>) {

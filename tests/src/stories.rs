@@ -62,6 +62,7 @@ pub const ALL: &[Story] = &[
         "a file kept in the new directory",
         file_kept_in_the_new_directory,
     ),
+    ("into its name", file_into_the_directory_of_its_name),
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
@@ -580,7 +581,8 @@ pub fn bytes_put_twice() {
     look(&mut world, 1);
     // Alice hears of it while her save on top of h1 is on her disk and not looked at.
     act(&mut world, 0, |d| d.user_write("f", "h3 of alice"));
-    connect(&mut world);
+    world.join(AB);
+    more_time(&mut world, 2_000);
     let world = end(world);
     assert_eq!(contents(&world, 0), ["h3 of alice"]);
 }

@@ -38,7 +38,7 @@ pub struct Traces {
 
 /// What a user takes away in the last moment before a process ends, ms, may not be known to have been
 /// there.
-const MOMENT: u64 = 1_000;
+const MOMENT: u64 = 5_000;
 
 type Tree = BTreeMap<String, Entry>;
 

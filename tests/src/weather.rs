@@ -15,6 +15,8 @@ pub struct Weather {
     pub message: usize,
     /// Longest delay of a content, ms.
     pub content: usize,
+    /// Longest time until it is heard that steps were taken, ms.
+    pub disk: usize,
     /// One fetch in so many fails; 0: none.
     pub failing: usize,
     /// A user acts between calls in one job of so many; 0: never.
@@ -34,6 +36,7 @@ impl Weather {
             weights,
             message: [2, 30, 200][below(rng, 3)],
             content: [5, 300, 5_000][below(rng, 3)],
+            disk: [20, 300, 3_000][below(rng, 3)],
             failing: [0, 10, 3][below(rng, 3)],
             slips: [0, 6, 2][below(rng, 3)],
             pause: [5, 100, 2_000, 20_000][below(rng, 4)],
@@ -47,6 +50,7 @@ impl Weather {
             weights: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             message: 5,
             content: 10,
+            disk: 20,
             failing: 0,
             slips: 0,
             pause: 10,

@@ -305,12 +305,15 @@ fn vacate(
             goes_inside |= is_inside(pass, to, *waiting)?;
         }
     }
-    if !goes_inside {
-        Ok(false)
-    } else if place.is_some() {
-        park(pass, other, &row)
-    } else {
-        set_aside(pass, item, &row)
+    // Parked it stays within this group, so the directory it goes to has to be there by then.
+    let there = match place {
+        Some(place) => pass.path(&place.parent)?.is_some(),
+        None => false,
+    };
+    match (goes_inside, there) {
+        (false, _) => Ok(false),
+        (true, true) => park(pass, other, &row),
+        (true, false) => set_aside(pass, item, &row),
     }
 }
 
@@ -337,10 +340,11 @@ fn destinations(pass: &Pass<'_>, dir: ItemId) -> Result<Vec<ItemId>, DbError> {
     Ok(out)
 }
 
-/// A directory that is to go makes way with all that is still in it, which a later pass gets out.
+/// An entry makes way under a name of its own, for later groups to go on from there: a directory that is
+/// to go, with all that is still in it; what is to go where nothing is yet.
 fn set_aside(pass: &mut Pass<'_>, item: ItemId, row: &Base) -> Result<bool, DbError> {
     let id = row.row.id;
-    if row.row.kind != Kind::Dir || pass.touched.contains(&id) {
+    if pass.touched.contains(&id) {
         return Ok(false);
     }
     let Some(from) = pass.path(&id)? else {
@@ -348,14 +352,14 @@ fn set_aside(pass: &mut Pass<'_>, item: ItemId, row: &Base) -> Result<bool, DbEr
     };
     let wanted = Wanted {
         id,
-        copy_of: None,
+        copy_of: row.row.copy_of,
         parent: ItemId::ROOT,
         name: base::nowhere(&id),
-        kind: Kind::Dir,
-        content: None,
+        kind: row.row.kind,
+        content: row.row.content.clone(),
         seen: row.row.seen.clone(),
         mode: row.row.mode,
-        mtime: None,
+        mtime: Some(row.row.mtime),
     };
     pass.free(row);
     pass.place(id, wanted.parent, &wanted.name);

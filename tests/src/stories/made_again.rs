@@ -48,3 +48,29 @@ pub fn file_kept_in_the_new_directory() {
     let want: BTreeMap<String, String> = want.map(|(p, t)| (p.to_owned(), t.to_owned())).into();
     assert_eq!(files(&world, 1), want);
 }
+
+/// A file goes deep into a new directory that has its name, while another device is away.
+pub fn file_into_the_directory_of_its_name() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 0, |d| {
+        d.user_mkdir("x");
+        d.user_mkdir("x/y");
+        d.user_rename("f", "x/y/f");
+    });
+    look(&mut world, 0);
+    // What is in the new directory is heard of before it.
+    act(&mut world, 0, |d| {
+        d.user_mkdir("f");
+        d.user_rename("x", "f/x");
+    });
+    look(&mut world, 0);
+    connect(&mut world);
+    let world = end(world);
+    assert_eq!(
+        files(&world, 1),
+        BTreeMap::from([("f/x/y/f".to_owned(), "1".to_owned())])
+    );
+}
