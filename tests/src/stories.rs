@@ -63,6 +63,10 @@ pub const ALL: &[Story] = &[
         file_kept_in_the_new_directory,
     ),
     ("into its name", file_into_the_directory_of_its_name),
+    (
+        "power lost while a directory makes way",
+        power_lost_while_making_way,
+    ),
     ("deleted after the answer", deleted_after_the_answer),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
@@ -272,20 +276,6 @@ pub fn replaced_directory() {
         ("new a", "old a", "old b")
     );
     assert_eq!(all.len(), 3);
-}
-
-/// Review 2: a file that is deleted and made again with the same bytes lives.
-pub fn made_again() {
-    let mut world = world(&["alice", "bob"], 2);
-    act(&mut world, 0, |d| d.user_write("f", "same"));
-    settle(&mut world);
-    act(&mut world, 0, |d| d.user_rm("f"));
-    settle(&mut world);
-    assert!(files(&world, 1).is_empty());
-    act(&mut world, 1, |d| d.user_write("f", "same"));
-    settle(&mut world);
-    let world = end(world);
-    assert_eq!(contents(&world, 0), ["same"]);
 }
 
 /// Review 2: an editor that saves by renaming over edits, it does not rename and delete.
@@ -567,24 +557,6 @@ pub fn busy_log() {
     world.run_until(until);
     assert_eq!(files(&world, 1), files(&world, 0));
     end(world);
-}
-
-/// An edit replaces the bytes its author saw, whoever put them there and however often.
-pub fn bytes_put_twice() {
-    let mut world = world(&["alice", "bob"], 2);
-    act(&mut world, 0, |d| d.user_write("f", "h1"));
-    settle(&mut world);
-    cut(&mut world);
-    act(&mut world, 1, |d| d.user_write("f", "h2 of bob"));
-    look(&mut world, 1);
-    act(&mut world, 1, |d| d.user_write("f", "h1"));
-    look(&mut world, 1);
-    // Alice hears of it while her save on top of h1 is on her disk and not looked at.
-    act(&mut world, 0, |d| d.user_write("f", "h3 of alice"));
-    world.join(AB);
-    more_time(&mut world, 2_000);
-    let world = end(world);
-    assert_eq!(contents(&world, 0), ["h3 of alice"]);
 }
 
 fn more_time(world: &mut World, ms: u64) {

@@ -42,6 +42,7 @@ told!(
     log_runs_twice,
     link_made_again,
     file_kept_in_the_new_directory,
+    power_lost_while_making_way,
     file_into_the_directory_of_its_name,
     deleted_after_the_answer,
     joined_anew_while_away,

@@ -190,6 +190,11 @@ fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<b
     let Some(meta) = disk.meta(&path).ok().flatten() else {
         return Ok(false);
     };
+    // What was to make way for it stands there still.
+    let other = base::at(tx, n, &wanted.parent, &wanted.name)?.filter(|b| b.row.id != row.id);
+    if other.is_some_and(|b| b.row.stat.ino == meta.ino && b.row.stat.dev == meta.dev) {
+        return Ok(false);
+    }
     let target = |target: &String| disk.read_link(&path).is_ok_and(|is| is == *target);
     let shown = kind_on_disk(meta.kind) == Some(wanted.kind)
         && row.ino.is_none_or(|ino| ino == meta.ino)

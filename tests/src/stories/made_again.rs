@@ -1,6 +1,38 @@
-//! Things that are put down once more as they were.
+//! Things that are put down once more under a name they or others had.
 
 use super::*;
+
+/// Review 2: a file that is deleted and made again with the same bytes lives.
+pub fn made_again() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "same"));
+    settle(&mut world);
+    act(&mut world, 0, |d| d.user_rm("f"));
+    settle(&mut world);
+    assert!(files(&world, 1).is_empty());
+    act(&mut world, 1, |d| d.user_write("f", "same"));
+    settle(&mut world);
+    let world = end(world);
+    assert_eq!(contents(&world, 0), ["same"]);
+}
+
+/// An edit replaces the bytes its author saw, whoever put them there and however often.
+pub fn bytes_put_twice() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("f", "h1"));
+    settle(&mut world);
+    cut(&mut world);
+    act(&mut world, 1, |d| d.user_write("f", "h2 of bob"));
+    look(&mut world, 1);
+    act(&mut world, 1, |d| d.user_write("f", "h1"));
+    look(&mut world, 1);
+    // Alice hears of it while her save on top of h1 is on her disk and not looked at.
+    act(&mut world, 0, |d| d.user_write("f", "h3 of alice"));
+    world.join(AB);
+    more_time(&mut world, 2_000);
+    let world = end(world);
+    assert_eq!(contents(&world, 0), ["h3 of alice"]);
+}
 
 /// A symlink is made again with the same target, as `ln -sf` does; then it is deleted elsewhere.
 pub fn link_made_again() {
@@ -73,4 +105,43 @@ pub fn file_into_the_directory_of_its_name() {
         files(&world, 1),
         BTreeMap::from([("f/x/y/f".to_owned(), "1".to_owned())])
     );
+}
+
+/// Power goes while a directory makes way for another of its name: what is left under that name is
+/// the old one, and what was deleted in it is not new.
+pub fn power_lost_while_making_way() {
+    for n in 0..120_u64 {
+        let mut world = world(&["alice", "bob"], 2);
+        vary(&mut world, n % 6);
+        act(&mut world, 0, |d| {
+            d.user_mkdir("docs");
+            for name in ["a", "b", "c"] {
+                d.user_write(&format!("docs/{name}"), name);
+            }
+        });
+        settle(&mut world);
+        cut(&mut world);
+        act(&mut world, 0, |d| {
+            d.user_rename("docs/a", "a");
+            d.user_rm("docs");
+        });
+        look(&mut world, 0);
+        act(&mut world, 0, |d| {
+            d.user_mkdir("docs");
+            d.user_rename("a", "docs/a");
+        });
+        look(&mut world, 0);
+        let engine = world.devices[1].engine.as_mut().expect("it runs");
+        engine.record().expect("a database");
+        world.devices[1].doom = Some(End::Power);
+        world.devices[1].disk.crash_after(n / 6);
+        connect(&mut world);
+        world.devices[1].disk.revive();
+        let world = end(world);
+        assert_eq!(
+            files(&world, 0),
+            BTreeMap::from([("docs/a".to_owned(), "a".to_owned())]),
+            "{n}"
+        );
+    }
 }
