@@ -151,8 +151,8 @@ fn farewell(ui: Ui, seconds: f64, dir: &Path, kept: bool) {
     ));
     ui.say("  on the first     mesh init");
     ui.say("                   mesh add ~/Documents");
-    ui.say("                   mesh pair               shows a ticket");
-    ui.say("  on the second    mesh pair -             asks for it");
+    ui.say("                   mesh pair               shows nine digits");
+    ui.say("  on the second    mesh pair DIGITS        joins with them");
     ui.say("                   mesh add ~/Documents    the same name is the same space");
     ui.say("  on any           mesh status");
     if kept {
