@@ -119,15 +119,8 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
-        let group = match space.busy.take() {
-            Some(Busy::SyncStaged {
-                job: running,
-                group,
-            }) if running == job => group,
-            other => {
-                space.busy = other;
-                return Ok(());
-            }
+        let Some(group) = space.group_of(job) else {
+            return Ok(());
         };
         if let Some(error) = error {
             space.problem("", DISK, format!("could not be flushed: {error}"), now.wall);

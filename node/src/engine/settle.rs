@@ -13,7 +13,7 @@ use ownmesh_crypto::ItemId;
 use super::author::forget_content;
 use super::group::{Intent, Then, step_path};
 use super::plan::Wanted;
-use super::space::{Busy, DISK, RETRY};
+use super::space::{DISK, RETRY};
 use super::{Engine, Job, Notice, Now};
 use crate::db::base::{self, Base};
 use crate::db::{Connection, DbError, dirty, items, placing};
@@ -33,15 +33,8 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
-        let group = match space.busy.take() {
-            Some(Busy::Perform {
-                job: running,
-                group,
-            }) if running == job => group,
-            other => {
-                space.busy = other;
-                return Ok(());
-            }
+        let Some(group) = space.group_of(job) else {
+            return Ok(());
         };
         let (mut done, mut rescan, mut retry) = (0_u64, Vec::new(), false);
         let mut removed = 0_u64;

@@ -228,6 +228,27 @@ impl Space {
             .min()
     }
 
+    /// The group of steps that was given out as this job: the disk is free then. Of an older job nothing
+    /// is left.
+    pub(super) fn group_of(&mut self, job: Job) -> Option<Vec<Intent>> {
+        match self.busy.take() {
+            Some(
+                Busy::SyncStaged {
+                    job: running,
+                    group,
+                }
+                | Busy::Perform {
+                    job: running,
+                    group,
+                },
+            ) if running == job => Some(group),
+            other => {
+                self.busy = other;
+                None
+            }
+        }
+    }
+
     /// Asks for a scan of some directories at a time to come.
     pub(super) fn look_later(&mut self, dirs: impl IntoIterator<Item = RelPath>, at: u64) {
         self.later.0.extend(dirs);
