@@ -64,6 +64,10 @@ pub const ALL: &[Story] = &[
     ),
     ("into its name", file_into_the_directory_of_its_name),
     (
+        "a file in place of its directory",
+        file_in_place_of_its_directory,
+    ),
+    (
         "power lost while a directory makes way",
         power_lost_while_making_way,
     ),

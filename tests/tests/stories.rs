@@ -44,6 +44,7 @@ told!(
     file_kept_in_the_new_directory,
     power_lost_while_making_way,
     file_into_the_directory_of_its_name,
+    file_in_place_of_its_directory,
     deleted_after_the_answer,
     joined_anew_while_away,
     left_while_away,

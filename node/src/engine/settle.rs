@@ -111,7 +111,9 @@ impl Engine {
         for (intent, outcome) in group.iter().zip(&outcomes) {
             let id = intent.step.id();
             // A content that came meanwhile waits for its own step.
-            if matches!(intent.then, Then::Put { .. }) {
+            let other = |staged: &String| space.ready.get(id).is_some_and(|r| r.staged != *staged);
+            let waits = matches!(&intent.step, Step::Write { staged, .. } if other(staged));
+            if matches!(intent.then, Then::Put { .. }) && !waits {
                 space.underway.remove(id);
                 space.staged_for.remove(&(intent.item, *id));
                 if let Some(ready) = space.ready.remove(id)

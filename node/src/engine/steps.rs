@@ -155,8 +155,12 @@ fn make(
             target: target.clone(),
             over: over.map(|b| b.row.stat),
         },
-        (Some(Content::File { hash, .. }), _) => match space.ready.get(&id) {
+        (Some(Content::File { hash, .. }), _) => match space.ready.get_mut(&id) {
             Some(ready) if ready.hash == *hash => {
+                // Fetched while it was another item's copy: that item must not throw it away now.
+                space.staged_for.remove(&(ready.item, id));
+                space.staged_for.insert((*item, id));
+                ready.item = *item;
                 chunks.clone_from(&ready.chunks);
                 Step::Write {
                     id,
@@ -292,13 +296,13 @@ fn vacate(
     if pass.at(&wanted.parent, &wanted.name)?.is_none() {
         return Ok(true);
     }
-    // It, or something in it if it is to go itself, is to go into the very directory that waits for
-    // its place, or for that of another.
+    // It, or something in it if it is to go itself, is the very entry that waits for its place, or for
+    // that of another, or is to go into it.
     let mut goes_inside = false;
     let place = sides.wanted.iter().find(|w| w.id == other);
     let leaving = match place {
         Some(place) => vec![place.parent],
-        None => destinations(pass, other)?,
+        None => survivors(pass, other)?,
     };
     for to in leaving {
         for waiting in above.iter().chain([&wanted.id]) {
@@ -320,8 +324,8 @@ fn vacate(
 /// What still stands in a directory becomes less with each pass; so many entries are looked at.
 const LOOK: usize = 1_000;
 
-/// The directories that the mesh has what stands below a directory in.
-fn destinations(pass: &Pass<'_>, dir: ItemId) -> Result<Vec<ItemId>, DbError> {
+/// What stands below a directory and lives on elsewhere.
+fn survivors(pass: &Pass<'_>, dir: ItemId) -> Result<Vec<ItemId>, DbError> {
     let (mut open, mut out) = (vec![dir], Vec::new());
     let mut seen = 0;
     while let Some(at) = open.pop().filter(|_| seen < LOOK) {
@@ -330,8 +334,9 @@ fn destinations(pass: &Pass<'_>, dir: ItemId) -> Result<Vec<ItemId>, DbError> {
             let item = base::get(pass.tx, pass.n, &id)?
                 .and_then(|b| b.row.copy_of)
                 .map_or(id, |c| c.0);
-            let spot = items::place(pass.tx, pass.n, &item)?;
-            out.extend(spot.filter(|s| s.alive).and_then(|s| s.ep));
+            if items::place(pass.tx, pass.n, &item)?.is_some_and(|s| s.alive) {
+                out.extend([id, item]);
+            }
             open.push(id);
         }
         out.sort_unstable();

@@ -107,6 +107,30 @@ pub fn file_into_the_directory_of_its_name() {
     );
 }
 
+/// A file takes the name of the directory it stood in, which is deleted, while another device is away.
+pub fn file_in_place_of_its_directory() {
+    for deep in ["docs/a", "docs/sub/a"] {
+        let mut world = world(&["alice", "bob"], 2);
+        act(&mut world, 0, |d| {
+            d.user_mkdir("docs");
+            d.user_mkdir("docs/sub");
+            d.user_write(deep, "1");
+        });
+        settle(&mut world);
+        cut(&mut world);
+        act(&mut world, 0, |d| {
+            d.user_rename(deep, "t");
+            d.user_rm("docs");
+            d.user_rename("t", "docs");
+        });
+        look(&mut world, 0);
+        connect(&mut world);
+        let world = end(world);
+        let want = BTreeMap::from([("docs".to_owned(), "1".to_owned())]);
+        assert_eq!(files(&world, 1), want);
+    }
+}
+
 /// Power goes while a directory makes way for another of its name: what is left under that name is
 /// the old one, and what was deleted in it is not new.
 pub fn power_lost_while_making_way() {
