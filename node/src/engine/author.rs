@@ -403,7 +403,9 @@ impl Author<'_> {
     /// Authors the deletion of what `b` showed. A newer version that was not on the disk lives on.
     fn delete(&mut self, mut b: Base) -> Result<(), DbError> {
         if let Some((main, _)) = b.row.copy_of {
-            return self.drop_version(&main, &b);
+            self.drop_version(&main, &b)?;
+            // Somebody else made it an item, whose place it has not gone to yet: these bytes were it.
+            b.row.seen = Seen::default();
         }
         let mut row = self.docs.load(&b.row.id)?;
         let Some(state) = ItemState::from_registers(&row.doc.regs) else {
