@@ -1,8 +1,10 @@
 //! Leaving the space and joining it again, with the files that are there, as `mesh add --merge` does.
 
+use ownmesh_crdt::item::Content;
 use ownmesh_node::db::logs;
 use ownmesh_node::engine::{Effect, Event, Space};
 
+use crate::mem_disk::Entry;
 use crate::transition::{below, one_in};
 use crate::world::{Act, SPACE, World};
 
@@ -78,9 +80,21 @@ impl World {
         }
         let all = self.knows_all(d);
         let disk = self.devices[d].disk.entries();
-        let others = self.devices.iter().enumerate().filter(|(n, _)| *n != d);
-        let others: Vec<_> = others.map(|(_, o)| o.disk.entries()).collect();
-        self.reference().traces.joined(&disk, &others, all);
+        let tree = self.devices[d].engine.as_ref();
+        let tree = tree.and_then(|e| e.tree_of(SPACE));
+        let there = |path: &str, entry: &Entry| {
+            let Some((tree, secret)) = &tree else {
+                return false;
+            };
+            match (tree.get(path), entry) {
+                (Some(Some(Content::File { hash, .. })), Entry::File(bytes)) => {
+                    *hash == secret.content_hash(bytes)
+                }
+                (Some(Some(Content::Link { target })), Entry::Link(to)) => target == to,
+                _ => false,
+            }
+        };
+        self.reference().traces.joined(&disk, there, all);
         self.note(d, "merges its folder");
         self.reference().count("folders merged");
         if let Some(engine) = &mut self.devices[d].engine {

@@ -106,13 +106,13 @@ impl Traces {
 
     /// A folder is merged with what the mesh has. If its device does not know all that others do,
     /// what they deleted may be new to it; what they moved, or show under another name, is.
-    pub fn joined(&mut self, disk: &Tree, others: &[Tree], knows_all: bool) {
+    /// `there`: whether the mesh's tree, as the device knows it, has a content at a path.
+    pub fn joined(&mut self, disk: &Tree, there: impl Fn(&str, &Entry) -> bool, knows_all: bool) {
         for (path, entry) in disk {
             let trace = self.all.entry(entry.clone()).or_default();
             trace.paths.insert(path.clone());
             trace.may_live |= !knows_all;
-            let there = others.iter().any(|tree| tree.get(path) == Some(entry));
-            trace.placed += usize::from(!knows_all || !there);
+            trace.placed += usize::from(!knows_all || !there(path, entry));
         }
     }
 

@@ -223,10 +223,8 @@ impl Engine {
     }
 
     /// The mesh's tree of a space: paths and contents, and the keys to compare by.
-    pub(crate) fn tree_of(
-        &self,
-        name: &str,
-    ) -> Option<(BTreeMap<String, Option<Content>>, SpaceSecret)> {
+    #[must_use]
+    pub fn tree_of(&self, name: &str) -> Option<(BTreeMap<String, Option<Content>>, SpaceSecret)> {
         let n = self.space_by_name(name).ok()?;
         let conn = self.db.read();
         let mut out = BTreeMap::new();
