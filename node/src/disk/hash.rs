@@ -5,6 +5,7 @@
 //! the same tick of the filesystem's clock as the hashing leaves no trace in the stat: such a file
 //! is *racy* (git's rule) and hashed again by the next scan.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -166,7 +167,14 @@ fn hash_one(
         read.cut_beside(secret)?
     } else {
         let mut hasher = secret.content_hasher();
-        let chunks = read.cut(secret, |block| hasher.update(block))?;
+        let mut chunks = Vec::new();
+        read.cut(secret, |part| match part {
+            Part::Block(bytes) => hasher.update(bytes),
+            Part::Chunk(bytes) => chunks.push(Chunk {
+                id: secret.chunk_id(bytes),
+                len: length(bytes.len()),
+            }),
+        })?;
         (hasher.finalize(), chunks)
     };
     let meta = file.meta()?;
@@ -211,72 +219,109 @@ impl Exact<'_> {
         Ok(secret.content_hash(&buf))
     }
 
-    /// A longer one: shows each block to `block` and returns the chunks.
-    fn cut(
-        &self,
-        secret: &SpaceSecret,
-        mut block: impl FnMut(&[u8]),
-    ) -> Result<Vec<Chunk>, HashError> {
+    /// A longer one, in blocks as it is read and in chunks as it is cut; a chunk comes after its blocks.
+    fn cut(&self, secret: &SpaceSecret, mut part: impl FnMut(Part<'_>)) -> Result<(), HashError> {
         let mut cutter = Cutter::new(&secret.cut_seed());
-        let mut chunks = Vec::new();
-        // From MAX bytes on there is always a cut, so that a block more is always room enough.
-        let mut buf = vec![0; chunker::MAX + BLOCK];
+        // From MAX bytes on there is always a cut, so that a block more is always room enough; with
+        // two, what is left over is moved to the front half as often.
+        let mut buf = vec![0; chunker::MAX + 2 * BLOCK];
         let (mut start, mut end, mut read) = (0, 0, 0);
         loop {
             while let Some(len) = cutter.next(&buf[start..end], read == self.size) {
-                let id = secret.chunk_id(&buf[start..start + len]);
-                chunks.push(Chunk {
-                    id,
-                    len: u32::try_from(len).map_err(|_| HashError::Changed)?,
-                });
+                part(Part::Chunk(&buf[start..start + len]));
                 start += len;
                 if start == end {
                     break;
                 }
             }
             if read == self.size {
-                return Ok(chunks);
+                return Ok(());
             }
-            buf.copy_within(start..end, 0);
-            (start, end) = (0, end - start);
+            if end + BLOCK > buf.len() {
+                buf.copy_within(start..end, 0);
+                (start, end) = (0, end - start);
+            }
             let want = usize::try_from(self.size - read)
                 .unwrap_or(BLOCK)
                 .min(BLOCK);
             self.fill(&mut buf[end..end + want], read)?;
-            block(&buf[end..end + want]);
+            part(Part::Block(&buf[end..end + want]));
             end += want;
             read += want as u64;
         }
     }
 
-    /// [`Self::cut`] with the hash of the whole on a second thread.
+    /// [`Self::cut`] with the hashes on a second thread: cutting and hashing cost about the same.
     fn cut_beside(&self, secret: &SpaceSecret) -> Result<(ContentHash, Vec<Chunk>), HashError> {
-        let (blocks, inbox) = mpsc::sync_channel::<Vec<u8>>(2);
-        let (spent, spares) = mpsc::sync_channel::<Vec<u8>>(4);
+        // A chunk's length comes between the blocks; half a MiB of them is the mean.
+        let (parts, inbox) = mpsc::sync_channel::<Result<Vec<u8>, usize>>(4);
+        let (spent, spares) = mpsc::sync_channel::<Vec<u8>>(8);
         let mut hasher = secret.content_hasher();
         thread::scope(|scope| {
             let beside = scope.spawn(move || {
-                for block in inbox {
-                    hasher.update(&block);
-                    // The other side is gone only if it failed.
-                    let _ = spent.try_send(block);
+                let mut chunks = Vec::new();
+                // What was read since the last cut; of the first, this much is before it.
+                let (mut blocks, mut past) = (VecDeque::<Vec<u8>>::new(), 0);
+                for part in inbox {
+                    let len = match part {
+                        Ok(block) => {
+                            hasher.update(&block);
+                            blocks.push_back(block);
+                            continue;
+                        }
+                        Err(len) => len,
+                    };
+                    let (mut one, mut left) = (secret.content_hasher(), len);
+                    while let Some(first) = blocks.front().filter(|_| left > 0) {
+                        let take = left.min(first.len() - past);
+                        one.update(&first[past..past + take]);
+                        (past, left) = (past + take, left - take);
+                        if past == first.len()
+                            && let Some(block) = blocks.pop_front()
+                        {
+                            past = 0;
+                            // The other side is gone only if it failed.
+                            let _ = spent.try_send(block);
+                        }
+                    }
+                    chunks.push(Chunk {
+                        id: one.finalize().into(),
+                        len: length(len),
+                    });
                 }
-                hasher.finalize()
+                (hasher.finalize(), chunks)
             });
-            let chunks = self.cut(secret, |block| {
-                let mut copy = spares.try_recv().unwrap_or_default();
-                copy.clear();
-                copy.extend_from_slice(block);
+            let cut = self.cut(secret, |part| {
+                let part = match part {
+                    Part::Block(block) => {
+                        let mut copy = spares.try_recv().unwrap_or_default();
+                        copy.clear();
+                        copy.extend_from_slice(block);
+                        Ok(copy)
+                    }
+                    Part::Chunk(bytes) => Err(bytes.len()),
+                };
                 // Fails only if the other thread panicked, which the join tells.
-                let _ = blocks.send(copy);
+                let _ = parts.send(part);
             });
-            drop(blocks);
+            drop(parts);
             match beside.join() {
-                Ok(hash) => Ok((hash, chunks?)),
+                Ok(hashed) => cut.map(|()| hashed),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
     }
+}
+
+/// A piece of a file on its way through [`Exact::cut`].
+enum Part<'a> {
+    Block(&'a [u8]),
+    Chunk(&'a [u8]),
+}
+
+/// No chunk is longer than [`chunker::MAX`].
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

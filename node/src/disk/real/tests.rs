@@ -388,3 +388,36 @@ fn a_write_is_swapped_in() {
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
     assert_eq!(fs::read(dir.path().join(".mesh/trash/t")).unwrap(), b"old");
 }
+
+#[test]
+fn two_threads_hash_and_cut_as_one_does() {
+    let (dir, disk) = folder();
+    let secret = SpaceSecret::from_bytes([3; 32]);
+    let mut state = 9_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take((19 << 20) + 77)
+    .collect();
+    put(&dir, "a", &bytes);
+    put(&dir, "b", &bytes);
+    let alone = hash_files(&disk, &[path("a"), path("b")], &secret);
+    let two = hash_file(&disk, &path("a"), &secret).unwrap();
+    assert_eq!(two.content, alone[0].as_ref().unwrap().content);
+    assert_eq!(two.chunks, alone[1].as_ref().unwrap().chunks);
+    let whole: Vec<_> = two
+        .chunks
+        .iter()
+        .scan(0, |at, chunk| {
+            let from = *at;
+            *at += chunk.len as usize;
+            Some((secret.chunk_id(&bytes[from..*at]), chunk.len))
+        })
+        .collect();
+    let said: Vec<_> = two.chunks.iter().map(|c| (c.id, c.len)).collect();
+    assert_eq!(said, whole);
+    assert!(said.len() > 10);
+}

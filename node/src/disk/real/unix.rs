@@ -292,6 +292,7 @@ impl Disk for RealDisk {
         })?;
         Ok(Box::new(Staged {
             file: File::from(fd),
+            told: 0,
         }))
     }
 
@@ -453,11 +454,29 @@ impl ReadAt for OpenFile {
 /// A file in `.mesh/tmp`.
 struct Staged {
     file: File,
+    /// Up to here the system was told to begin writing.
+    told: u64,
 }
+
+/// Bytes after which the system is told to write back (32 MiB): else it waits with gigabytes for the flush at the end.
+const WRITE_BACK: u64 = 32 << 20;
 
 impl Stage for Staged {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        let end = offset + bytes.len() as u64;
+        if end >= self.told + WRITE_BACK {
+            // Drops what is written already and starts writing what is not. A hint: the flush decides.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _ = fs::fadvise(
+                &self.file,
+                self.told,
+                std::num::NonZeroU64::new(end - self.told),
+                fs::Advice::DontNeed,
+            );
+            self.told = end;
+        }
+        Ok(())
     }
 
     fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
