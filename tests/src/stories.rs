@@ -6,6 +6,7 @@ mod asked;
 mod killed;
 mod made_again;
 mod members;
+mod short;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub use asked::*;
 pub use killed::*;
 pub use made_again::*;
 pub use members::*;
+pub use short::short;
 
 /// A story and its name.
 pub type Story = (&'static str, fn());

@@ -66,3 +66,25 @@ told!(
     power_lost_while_healing,
     started_over_within_steps,
 );
+
+/// All sequences of a few steps in a tiny tree; `MESH_SHORT=1` tells every one of three steps.
+#[test]
+fn every_short_story_ends_well() {
+    let whole = std::env::var_os("MESH_SHORT").is_some();
+    let stride = |n: u64| if whole { 1 } else { n };
+    for (steps, both, stride) in [
+        (2, false, stride(5)),
+        (3, false, stride(211)),
+        (2, true, stride(7)),
+        (3, true, if whole { 31 } else { 499 }),
+    ] {
+        let (told, wrong) = stories::short(steps, both, stride);
+        println!("{told} stories of {steps} steps, both sides {both}");
+        assert!(
+            wrong.is_empty(),
+            "{} of {told}: {}",
+            wrong.len(),
+            wrong[..wrong.len().min(5)].join("\n")
+        );
+    }
+}
