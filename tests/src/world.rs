@@ -16,6 +16,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::device::{Device, End};
 use crate::link::{Link, Pair, pair, side};
+use crate::mem_disk::Entry;
 use crate::reference::Reference;
 use crate::transition::{below, one_in};
 pub use crate::weather::Weather;
@@ -314,16 +315,27 @@ impl World {
         self.start(0);
     }
 
+    /// What is on a disk of the user's: what stands in the private folder for a moment is no more
+    /// flushed than where it was. A content that was only fetched is none of it.
+    fn all_on(&self, d: usize) -> BTreeMap<String, Entry> {
+        let disk = &self.devices[d].disk;
+        let secret = self.secret();
+        let fetched = |path: &str, entry: &Entry| match entry {
+            Entry::File(bytes) => {
+                let hash = secret.content_hash(bytes).to_string();
+                path.starts_with(&format!("tmp/s-{}", &hash[..16]))
+            }
+            _ => false,
+        };
+        let private = disk.entries_below(".mesh").into_iter();
+        let private = private.filter(|(path, entry)| !fetched(path, entry));
+        let private = private.map(|(path, entry)| (format!(".mesh/{path}"), entry));
+        disk.entries().into_iter().chain(private).collect()
+    }
+
     /// Ends a process.
     pub fn end(&mut self, d: usize, how: End) {
-        // What stands in the private folder for a moment is no more flushed than where it was.
-        let mut before = self.devices[d].disk.entries();
-        let aside = self.devices[d].disk.entries_below(".mesh");
-        before.extend(
-            aside
-                .into_iter()
-                .map(|(path, entry)| (format!(".mesh/{path}"), entry)),
-        );
+        let before = self.all_on(d);
         let rng = &mut self.rng;
         if !self.devices[d].end(how, rng) {
             return;
@@ -343,15 +355,8 @@ impl World {
             "power losses"
         });
         if how == End::Power {
-            let mut after = self.devices[d].disk.entries();
-            let aside = self.devices[d].disk.entries_below(".mesh");
-            after.extend(
-                aside
-                    .into_iter()
-                    .map(|(path, entry)| (format!(".mesh/{path}"), entry)),
-            );
             let what = format!("{} {} lost power", r.now, self.devices[d].name);
-            r.cut(&what, &before, &after);
+            r.cut(&what, &before, &self.all_on(d));
         }
         drop(r);
         if how == End::Power {
