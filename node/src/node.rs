@@ -15,6 +15,8 @@ mod adding;
 mod error;
 mod folders;
 mod held;
+mod paced;
+mod reach;
 mod sources;
 mod startup;
 mod troubles;
@@ -34,12 +36,13 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use self::error::{NodeError, Stopped};
 use self::folders::Folders;
+use self::paced::Paced;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
 use crate::engine::{Effect, Engine, Event, Identity, Job, Notice, Now, StartError};
 use crate::home::Home;
-use crate::net::{Discovery, NetConfig, NetEvent, NetHandle, Peer, Route, SendError};
+use crate::net::{Discovery, NetConfig, NetEvent, NetHandle, Route, SendError};
 use crate::pair::SponsorEffect;
 
 /// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
@@ -395,6 +398,7 @@ impl Runner {
                 engine.handle(now, Event::PeerDown { device })
             }
             NetEvent::Message { device, bytes } => {
+                engine.pacer().received(now.mono, bytes.len());
                 engine.handle(now, Event::Message { device, bytes })
             }
             NetEvent::Writable { device } => {
@@ -403,6 +407,7 @@ impl Runner {
             }
             NetEvent::Content { device, stream } => {
                 let (source, limits) = (self.served.clone(), self.limits.clone());
+                let stream = Paced::new(stream, self.pace(engine), None);
                 self.runtime.spawn(async move {
                     if let Err(error) = serve(stream, device, source, &limits).await {
                         tracing::debug!(%device, %error, "serving content ended");
@@ -503,7 +508,14 @@ impl Runner {
                     self.served.update(engine, &self.folders);
                 }
             }
-            Effect::Watch { space, path } => self.folders.watch(space, path),
+            Effect::Watch { space, path } => {
+                self.folders.watch(space, path);
+                self.served.update(engine, &self.folders);
+            }
+            Effect::Rest { space } => {
+                self.folders.rest(space);
+                self.served.update(engine, &self.folders);
+            }
             Effect::Close { space } => {
                 self.folders.close(space);
                 self.served.update(engine, &self.folders);
@@ -532,10 +544,11 @@ impl Runner {
                 device,
                 wants,
             } => {
+                let road = (self.net.clone(), self.pace(engine));
                 self.folders.fetch(
                     engine,
                     &self.runtime,
-                    self.net.clone(),
+                    road,
                     space,
                     job,
                     device,
@@ -565,26 +578,6 @@ impl Runner {
                 });
             }
         }
-    }
-
-    fn set_peers(&self, engine: &Engine) {
-        let own = engine.device();
-        let peers = engine
-            .registry
-            .view()
-            .devices
-            .iter()
-            .filter(|(id, _)| **id != own)
-            .map(|(id, entry)| {
-                let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
-                Peer {
-                    device: *id,
-                    public: entry.public,
-                    addresses: known.iter().filter_map(|a| a.parse().ok()).collect(),
-                }
-            });
-        self.net.set_peers(peers.collect());
-        self.served.update(engine, &self.folders);
     }
 }
 

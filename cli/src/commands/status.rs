@@ -2,8 +2,8 @@
 
 use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
 
-use super::Context;
 use super::resume::folder_stop;
+use super::{Context, limit};
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
 use crate::{start, words};
@@ -52,6 +52,9 @@ fn show(context: &Context, ui: Ui, status: &Status) {
         for line in troubles(context, space) {
             ui.say(&format!("  {line}"));
         }
+    }
+    if let Some(limits) = &status.limits {
+        ui.say(&format!("\n{}", limit::sentence(limits)));
     }
     for problem in &status.problems {
         ui.say(&format!("\n{}", clean(&problem.reason)));
@@ -151,7 +154,10 @@ fn here(space: &SpaceStatus) -> String {
         SpaceState::Scanning => "looking at the disk".into(),
         SpaceState::Syncing if space.missing_items == 0 => "syncing".into(),
         SpaceState::Syncing => format!("syncing, {}", missing()),
-        SpaceState::Paused => "paused".into(),
+        SpaceState::Paused => match space.paused_until {
+            None => "paused".into(),
+            Some(until) => format!("paused until {}", words::clock(until)),
+        },
         SpaceState::Stopped if space.missing_items == 0 => "stopped".into(),
         SpaceState::Stopped => format!("stopped, {}", missing()),
         SpaceState::Error => "in trouble".into(),
@@ -180,6 +186,10 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
             .map(|item| format!("{}: ", clean(item)))
             .unwrap_or_default();
         lines.push(format!("{item}{}", clean(&problem.reason)));
+    }
+    if space.state == SpaceState::Paused {
+        let name = clean(&space.name);
+        lines.push(format!("{} goes on", context.next(&format!("resume {name}"))));
     }
     if space.state == SpaceState::Stopped {
         let name = clean(&space.name);
@@ -216,6 +226,7 @@ mod tests {
             route: Route::Lan,
             why: String::new(),
             last_seen,
+            blocked: false,
         }
     }
 

@@ -17,7 +17,9 @@ use crate::command::{
     WaitRequest,
 };
 use crate::engine::{Engine, Now};
+use crate::limits::Limits;
 use crate::node::{Handle, Stopped};
+use crate::told::{BlockRequest, PauseRequest, RenameRequest, ResumeRequest, SpacesReply};
 
 /// What every request may use.
 pub(super) struct Context {
@@ -138,6 +140,44 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             let ResolveRequest { item, keep } = body.json()?;
             context
                 .ask(move |engine, now| engine.resolve(&item, keep, now))
+                .await??;
+            Ok(done())
+        }
+        Call::Pause => {
+            let PauseRequest { space, seconds } = body.json()?;
+            let spaces = context
+                .ask(move |engine, now| engine.pause(space.as_deref(), seconds, now))
+                .await??;
+            Ok(reply::object(&SpacesReply { spaces }))
+        }
+        Call::Resume => {
+            let ResumeRequest { space } = body.json()?;
+            let spaces = context
+                .ask(move |engine, now| engine.unpause(space.as_deref(), now))
+                .await??;
+            Ok(reply::object(&SpacesReply { spaces }))
+        }
+        Call::Limits => Ok(reply::object(
+            &context.ask(|engine, now| engine.limits(now)).await?,
+        )),
+        Call::SetLimits => {
+            let limits: Limits = body.json()?;
+            let limits = context
+                .ask(move |engine, now| engine.set_limits(limits, now))
+                .await??;
+            Ok(reply::object(&limits))
+        }
+        Call::Rename => {
+            let RenameRequest { device, name } = body.json()?;
+            context
+                .ask(move |engine, now| engine.rename_device(&device, &name, now))
+                .await??;
+            Ok(done())
+        }
+        Call::Block => {
+            let BlockRequest { device, blocked } = body.json()?;
+            context
+                .ask(move |engine, now| engine.block(&device, blocked, now))
                 .await??;
             Ok(done())
         }

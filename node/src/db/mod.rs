@@ -19,6 +19,7 @@ pub mod logs;
 pub mod marks;
 pub mod placing;
 pub mod schema;
+pub mod settings;
 pub mod spaces;
 
 use std::path::{Path, PathBuf};

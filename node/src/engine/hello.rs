@@ -43,6 +43,7 @@ impl Engine {
             missing_items,
             missing_bytes,
             items: space.row.totals.items.max(0).cast_unsigned(),
+            paused: space.is_paused(),
         })
     }
 
@@ -112,6 +113,10 @@ impl Engine {
             *state = PeerSpace::default();
         }
         state.joined = hello.joined;
+        if std::mem::replace(&mut state.paused, hello.paused) != hello.paused {
+            // What was on its way when it paused was not taken in.
+            state.again();
+        }
         state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
@@ -261,5 +266,6 @@ fn not_here(space: SpaceId) -> SpaceHello {
         missing_items: 0,
         missing_bytes: 0,
         items: 0,
+        paused: false,
     }
 }

@@ -126,7 +126,8 @@ impl Engine {
         let Some(n) = self.number(id) else {
             return Ok(());
         };
-        let Some(space) = self.spaces.get_mut(&n) else {
+        // Sent before the sender heard that this space rests: it comes again.
+        let Some(space) = self.spaces.get_mut(&n).filter(|s| !s.is_paused()) else {
             return Ok(());
         };
         let (registry, keys, tally, secret) =

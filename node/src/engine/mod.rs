@@ -15,7 +15,8 @@
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
-//! | `brake`, `recover` | stopping, healing after a crash |
+//! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
+//! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
 //! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
@@ -26,6 +27,7 @@
 mod abandon;
 mod appeared;
 mod author;
+mod block;
 mod brake;
 mod conflicts;
 mod docs;
@@ -34,11 +36,13 @@ mod group;
 mod hello;
 mod inbound;
 mod lacking;
+mod limit;
 mod membership;
 mod notice;
 mod pace;
 mod pairing;
 mod pass;
+mod pause;
 mod peers;
 mod plan;
 mod recover;
@@ -54,7 +58,7 @@ pub mod tree;
 mod wait;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -73,6 +77,7 @@ use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
 use crate::disk::scan::{Found, Guard, Look, ScanError, ScanReport};
+use crate::limits::Pacer;
 use crate::net::PairAdvert;
 use crate::pair::SponsorEffect;
 
@@ -220,6 +225,12 @@ pub enum Effect {
         /// Space row.
         space: i64,
     },
+    /// Neither watch a folder nor give or fetch contents of it until [`Effect::Watch`]; what is under
+    /// way on the disk goes on.
+    Rest {
+        /// Space row.
+        space: i64,
+    },
     /// Compare disk and base.
     Scan {
         /// Space row.
@@ -340,6 +351,13 @@ pub struct Engine {
     waits: Vec<wait::Wait>,
     pairing: Option<pairing::Window>,
     guessed: pairing::Guessed,
+    /// Devices that are not talked to.
+    blocked: BTreeSet<DeviceId>,
+    pacer: Arc<Pacer>,
+    /// When a log goes on that the limits hold up.
+    pump_at: Option<u64>,
+    /// The same for a page of state.
+    state_at: Option<u64>,
     /// When the event in hand came.
     seen_at: Now,
     /// What went wrong lately outside any space.
@@ -409,11 +427,18 @@ impl Engine {
             waits: Vec::new(),
             pairing: None,
             guessed: pairing::Guessed::default(),
+            blocked: BTreeSet::new(),
+            pacer: Arc::default(),
+            pump_at: None,
+            state_at: None,
             seen_at: now,
             troubles: BTreeMap::new(),
         };
         engine.open_grants();
+        engine.load_blocked()?;
+        engine.load_limits(now)?;
         engine.open_spaces(now)?;
+        engine.load_pauses(now)?;
         engine.effects.push(Effect::Peers);
         Ok(engine)
     }
@@ -459,6 +484,7 @@ impl Engine {
     /// What follows from whatever happened: seal, send, plan, acknowledge.
     pub(crate) fn turn(&mut self, now: Now) -> Result<(), DbError> {
         self.seen_at = now;
+        self.end_pauses(now)?;
         let spaces: Vec<i64> = self.spaces.keys().copied().collect();
         for n in spaces {
             self.seal(now, n)?;
@@ -491,7 +517,8 @@ impl Engine {
     pub fn deadline(&self) -> Option<u64> {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
         let waits = self.waits.iter().map(|w| w.until);
-        let seeks = self.spaces.values().filter_map(|s| s.seek_at);
+        let awake = self.spaces.values().filter(|s| !s.is_paused());
+        let seeks = awake.filter_map(|s| s.seek_at);
         let window = self.pairing.as_ref().map(|w| w.until);
         let gaps = self
             .peers
@@ -503,6 +530,8 @@ impl Engine {
             .chain(gaps)
             .chain(seeks)
             .chain(self.ack_at)
+            .chain(self.pump_at)
+            .chain(self.state_at)
             .chain(window)
             .min()
     }

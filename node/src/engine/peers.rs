@@ -11,6 +11,7 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId, WriterTag};
 
 use super::{Effect, Engine, Notice, Now};
+use crate::limits::Lane;
 use crate::db::{DbError, logs, marks};
 
 /// One connected device.
@@ -26,6 +27,8 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct PeerSpace {
     pub(super) joined: bool,
+    /// Its user told it to wait there.
+    pub(super) paused: bool,
     /// Applied there, as it said.
     pub(super) vector: Vector,
     /// Lowest numbers it still holds.
@@ -86,6 +89,10 @@ impl Engine {
         route: &'static str,
         address: Option<String>,
     ) -> Result<(), DbError> {
+        if self.blocked.contains(&device) {
+            // It came in before the network heard; it is cut off at once.
+            return Ok(());
+        }
         if let Some(address) = address {
             self.db
                 .write(|tx| marks::put_address(tx, &device, &address, now.wall))?;
@@ -152,7 +159,7 @@ impl Engine {
     }
 
     pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
-        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
+        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined && !s.paused);
         self.peers
             .iter()
             .filter(|(_, p)| joined(p))
@@ -168,6 +175,7 @@ impl Engine {
             .filter(|(_, p)| p.ready)
             .map(|(d, _)| *d)
             .collect();
+        self.pump_at = None;
         for device in devices {
             let numbers: Vec<i64> = self.spaces.keys().copied().collect();
             for n in numbers {
@@ -178,7 +186,11 @@ impl Engine {
     }
 
     fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<(), DbError> {
-        let id = self.spaces[&n].row.id;
+        let space = &self.spaces[&n];
+        let id = space.row.id;
+        if space.is_paused() {
+            return Ok(());
+        }
         let Some(state) = self
             .peers
             .get_mut(device)
@@ -186,7 +198,7 @@ impl Engine {
         else {
             return Ok(());
         };
-        if !state.joined {
+        if !state.joined || state.paused {
             return Ok(());
         }
         if state.outstanding.is_empty() {
@@ -200,7 +212,16 @@ impl Engine {
             let mut sent = state.sent.get(&log.tag);
             // What is pruned here it gets as state, or from somebody else.
             while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
-                let batches = logs::batches_after(self.db.read(), log.n, sent, MESSAGE)?;
+                // Logs go before content, but not faster than the user allows either.
+                let room = match self.pacer.may_send(now.mono, Lane::Log) {
+                    Ok(slice) => MESSAGE.min(slice),
+                    Err(wait) => {
+                        let at = now.mono + wait;
+                        self.pump_at = Some(self.pump_at.map_or(at, |due| due.min(at)));
+                        break;
+                    }
+                };
+                let batches = logs::batches_after(self.db.read(), log.n, sent, room)?;
                 let Some((last, _)) = batches.last() else {
                     break;
                 };
@@ -208,6 +229,7 @@ impl Engine {
                 for (seq, bytes) in &batches {
                     state.outstanding.push_back((log.tag, *seq, bytes.len()));
                     state.outstanding_bytes += bytes.len();
+                    self.pacer.sent(now.mono, bytes.len());
                 }
                 let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
                 self.effects.push(Effect::Send {
