@@ -88,7 +88,15 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
         .chars()
         .all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '-');
     if digits && source != "-" && !source.trim().is_empty() {
-        return parse_invitation(source);
+        return parse_invitation(source).map_err(|error| {
+            let count = source.chars().filter(char::is_ascii_digit).count();
+            if count == DIGITS {
+                return error;
+            }
+            let s = if count == 1 { "" } else { "s" };
+            CommandError::usage(format!("a code has nine digits, this has {count} digit{s}"))
+                .hint(error.hint)
+        });
     }
     let text = if source != "-" {
         read_file(Path::new(source)).map_err(|error| match error.kind {
@@ -108,6 +116,9 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
     };
     parse_invitation(&text)
 }
+
+/// Digits of a code.
+const DIGITS: usize = 9;
 
 fn is_ticket(text: &str) -> bool {
     let start = text.trim_start().get(..6);

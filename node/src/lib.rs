@@ -30,3 +30,4 @@ pub mod pair;
 pub mod service;
 pub mod status;
 pub mod told;
+pub mod why;

@@ -50,7 +50,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
             let _: Value = client.post("/v1/devices/rename", Some(&request)).await?;
             context.ui.answer(&json!(request), |ui| {
                 let (old, new) = (clean(&request.device), clean(&request.name));
-                ui.say(&format!("{old} is called {new} now, on every device as it hears of it"));
+                ui.say(&format!(
+                    "{old} is called {new} now, on every device as it hears of it"
+                ));
             });
         }
         Action::Block { device } => block(context, &client, device, true).await?,

@@ -56,16 +56,15 @@ pub(crate) async fn resume(context: &Context, args: ResumeArgs) -> Result<End> {
     let client = start::node(context).await?;
     let request = ResumeRequest { space: args.space };
     let reply: SpacesReply = client.post("/v1/resume", Some(&request)).await?;
-    context.ui.answer(
-        &json!({ "spaces": reply.spaces, "paused": false }),
-        |ui| {
+    context
+        .ui
+        .answer(&json!({ "spaces": reply.spaces, "paused": false }), |ui| {
             if reply.spaces.is_empty() {
                 ui.say("nothing was paused");
             }
             for space in &reply.spaces {
                 ui.say(&format!("{} goes on", clean(space)));
             }
-        },
-    );
+        });
     Ok(End::Done)
 }

@@ -189,7 +189,10 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
     }
     if space.state == SpaceState::Paused {
         let name = clean(&space.name);
-        lines.push(format!("{} goes on", context.next(&format!("resume {name}"))));
+        lines.push(format!(
+            "{} goes on",
+            context.next(&format!("resume {name}"))
+        ));
     }
     if space.state == SpaceState::Stopped {
         let name = clean(&space.name);

@@ -18,7 +18,7 @@ fn the_commands_are_these() {
         .collect();
     assert_eq!(
         commands.join(" "),
-        "demo init up down service status wait pair devices add spaces ls scan leave conflicts continue revert completions help"
+        "demo init up down service status wait pair devices device add spaces ls scan leave conflicts continue revert pause resume limit completions man help"
     );
 }
 
@@ -54,6 +54,11 @@ fn wrong_usage_is_2() {
         &["add"],
         &["wait", "--all", "--device", "x"],
         &["up", "--listen", "x"],
+        &["pair", "12", "--yes"],
+        &["pause", "--for", "soon"],
+        &["limit", "--up", "fast"],
+        &["limit", "--schedule", "8-9"],
+        &["device"],
     ] {
         let ended = world.mesh(args);
         assert_eq!(ended.code, 2, "{args:?}");

@@ -455,7 +455,11 @@ fn the_name_given_last_stands() {
     world.must(&one);
     let after_one = named(&world, &world.laptop, "shed");
     world.must(&two);
-    let lower = if one.hash() < two.hash() { "cellar" } else { "attic" };
+    let lower = if one.hash() < two.hash() {
+        "cellar"
+    } else {
+        "attic"
+    };
     assert_eq!(world.set.view().devices[&nas].name, lower);
     world.must(&after_one);
     assert_eq!(world.set.view().devices[&nas].name, "shed");

@@ -16,7 +16,9 @@ use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
 };
+use crate::db::NO_ROOM;
 use crate::engine::{Engine, Now};
+use crate::home::Home;
 use crate::limits::Limits;
 use crate::node::{Handle, Stopped};
 use crate::told::{BlockRequest, PauseRequest, RenameRequest, ResumeRequest, SpacesReply};
@@ -27,6 +29,8 @@ pub(super) struct Context {
     pub(super) handle: Handle,
     /// Turns true when the API is closing; `POST /v1/down` turns it.
     pub(super) closing: watch::Sender<bool>,
+    /// The device's home.
+    pub(super) home: Home,
     /// Where the socket is, when not in the home.
     pub(super) socket: Option<String>,
 }
@@ -37,7 +41,8 @@ impl Context {
         &self,
         f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
     ) -> Result<R, CommandError> {
-        self.handle.call(f).await.map_err(|Stopped| stopping())
+        let answer = self.handle.call(f).await;
+        answer.map_err(|Stopped| self.stopping())
     }
 
     /// Asks the engine for something that takes time; it answers through the sender.
@@ -49,8 +54,18 @@ impl Context {
         self.ask(|engine, now| f(engine, now, done)).await?;
         let mut closing = self.closing.subscribe();
         tokio::select! {
-            answer = answer => answer.map_err(|_| stopping())?,
-            () = closed(&mut closing) => Err(stopping()),
+            answer = answer => answer.map_err(|_| self.stopping())?,
+            () = closed(&mut closing) => Err(self.stopping()),
+        }
+    }
+
+    /// Why there is no answer.
+    fn stopping(&self) -> CommandError {
+        match self.handle.held_up() {
+            Some(why) => CommandError::failed(why)
+                .hint("the node goes on by itself when it can write again")
+                .retry(),
+            None => CommandError::not_running("the node is stopping"),
         }
     }
 }
@@ -60,15 +75,19 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-fn stopping() -> CommandError {
-    CommandError::not_running("the node is stopping")
-}
-
 /// Answers a request, always.
 pub(super) async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Reply {
     match call(&context, request).await {
         Ok(reply) => reply,
-        Err(error) => reply::error(error),
+        Err(mut error) => {
+            if error.message == NO_ROOM {
+                let path = context.home.db_path().display().to_string();
+                error.message = format!("no room left on the disk of {path}");
+                error.item = Some(path);
+                error.retry = true;
+            }
+            reply::error(error)
+        }
     }
 }
 

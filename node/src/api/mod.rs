@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::command::CommandError;
-use crate::home::{HomeError, NodeLock};
+use crate::home::{Home, HomeError, NodeLock};
 
 mod body;
 mod calls;
@@ -61,6 +61,7 @@ pub struct Api {
     #[cfg(unix)]
     listener: tokio::net::UnixListener,
     path: PathBuf,
+    home: Home,
 }
 
 impl Api {
@@ -75,7 +76,12 @@ impl Api {
                 path: path.clone(),
                 source,
             })?;
-            Ok(Self { listener, path })
+            let home = lock.home().clone();
+            Ok(Self {
+                listener,
+                path,
+                home,
+            })
         }
         #[cfg(not(unix))]
         {

@@ -26,6 +26,8 @@ pub(super) enum Call {
     SetLimits,
     Rename,
     Block,
+    Why,
+    Doctor,
     Wait,
     Pair,
     Confirm,
@@ -87,7 +89,7 @@ impl Route {
 }
 
 /// Everything the API answers to.
-pub(super) static ROUTES: [Route; 24] = [
+pub(super) static ROUTES: [Route; 26] = [
     Route::new(
         Method::GET,
         "/v1/status",
@@ -176,6 +178,21 @@ pub(super) static ROUTES: [Route; 24] = [
         "Settles a conflict, for all devices",
     )
     .body("ResolveRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/why",
+        Call::Why,
+        "Why",
+        "Everything known about one path: absolute, or below the root of the space that is named",
+    )
+    .query(&["path", "space"]),
+    Route::new(
+        Method::GET,
+        "/v1/doctor",
+        Call::Doctor,
+        "Doctor",
+        "Checks this device and its surroundings; each finding names its remedy",
+    ),
     Route::new(
         Method::POST,
         "/v1/pause",

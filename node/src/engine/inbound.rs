@@ -65,7 +65,7 @@ impl Engine {
             Message::Page { space, bytes } => self.take_page(now, device, &space, &bytes),
             Message::Superseded { .. } => Ok(()),
             Message::Bye { reason } => {
-                if reason == AGAIN {
+                if !self.heard_of_twin(now, device, &reason) && reason == AGAIN {
                     for state in self
                         .peers
                         .get_mut(device)

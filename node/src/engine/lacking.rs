@@ -34,8 +34,7 @@ pub(super) struct Transfer {
 impl Engine {
     /// Asks for state where it is lacking and nobody is asked, or whoever is asked gives none.
     pub(super) fn seek_state(&mut self, now: Now) -> Result<(), DbError> {
-        let due =
-            |s: &&super::Space| !s.is_paused() && s.seek_at.is_some_and(|at| now.mono >= at);
+        let due = |s: &&super::Space| !s.is_paused() && s.seek_at.is_some_and(|at| now.mono >= at);
         let numbers: Vec<i64> = self.spaces.values().filter(due).map(|s| s.row.n).collect();
         for n in numbers {
             self.ask_for_state(now, n)?;

@@ -39,8 +39,7 @@ impl Engine {
         limits.check().map_err(|why| {
             CommandError::usage(why).hint("mesh limit --up 2M --down 500K --schedule 08:00-18:00")
         })?;
-        let bytes =
-            serde_json::to_vec(&limits).map_err(|e| CommandError::failed(e.to_string()))?;
+        let bytes = serde_json::to_vec(&limits).map_err(|e| CommandError::failed(e.to_string()))?;
         self.db
             .write_durable(|tx| settings::put_limits(tx, &bytes))
             .map_err(|e: DbError| CommandError::failed(e.to_string()))?;

@@ -17,7 +17,7 @@
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
 //! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
 //! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
-//! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
+//! | `status`, `wait`, `why`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
@@ -55,7 +55,9 @@ mod state;
 mod status;
 mod steps;
 pub mod tree;
+mod twins;
 mod wait;
+mod why;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -353,10 +355,11 @@ pub struct Engine {
     guessed: pairing::Guessed,
     /// Devices that are not talked to.
     blocked: BTreeSet<DeviceId>,
+    /// Devices that were seen to run twice, and until when they are told.
+    twins: BTreeMap<DeviceId, u64>,
     pacer: Arc<Pacer>,
     /// When a log goes on that the limits hold up.
     pump_at: Option<u64>,
-    /// The same for a page of state.
     state_at: Option<u64>,
     /// When the event in hand came.
     seen_at: Now,
@@ -428,6 +431,7 @@ impl Engine {
             pairing: None,
             guessed: pairing::Guessed::default(),
             blocked: BTreeSet::new(),
+            twins: BTreeMap::new(),
             pacer: Arc::default(),
             pump_at: None,
             state_at: None,

@@ -11,8 +11,8 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId, WriterTag};
 
 use super::{Effect, Engine, Notice, Now};
-use crate::limits::Lane;
 use crate::db::{DbError, logs, marks};
+use crate::limits::Lane;
 
 /// One connected device.
 #[derive(Debug, Default)]
@@ -110,6 +110,7 @@ impl Engine {
             device,
             message: Message::Registry { digest, hashes },
         });
+        self.tell_twin(now, &device);
         for space in self.spaces.values_mut() {
             space.absent.retain(|(d, _), _| *d != device);
         }

@@ -79,8 +79,10 @@ impl Engine {
     pub(super) fn take_statements(&mut self, statements: &[Vec<u8>]) -> Result<usize, DbError> {
         let devices = &self.registry.view().devices;
         let before: BTreeSet<DeviceId> = devices.keys().copied().collect();
-        let names: BTreeMap<DeviceId, String> =
-            devices.iter().map(|(id, d)| (*id, d.name.clone())).collect();
+        let names: BTreeMap<DeviceId, String> = devices
+            .iter()
+            .map(|(id, d)| (*id, d.name.clone()))
+            .collect();
         let mut new = Vec::new();
         for bytes in statements {
             match self.registry.insert(bytes) {

@@ -4,7 +4,7 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::DeviceId;
 use tokio::sync::oneshot;
 
-use super::{Engine, Now};
+use super::{Engine, Now, Space};
 use crate::command::{CommandError, WaitReply, WaitRequest};
 use crate::db::{DbError, dirty, logs, spaces};
 
@@ -189,6 +189,8 @@ impl Engine {
             }
             None => {
                 reasons.push(format!("{name}: {queued} changes have nobody to go to yet"));
+                let devices = self.registry.view().devices.keys();
+                reasons.extend(devices.filter_map(|id| self.held_up(space, id)));
                 return Ok(Ok(reasons));
             }
         };
@@ -205,17 +207,13 @@ impl Engine {
                 }
                 continue;
             };
-            let theirs = self.peers.get(id).and_then(|p| p.spaces.get(&space.row.id));
-            let rests = theirs.is_some_and(|s| s.paused);
             let acks = logs::acks(conn, waited.n, id)?;
             // Its own logs too: it may have joined anew, and lack what it once wrote.
             let covered = acks.covers(&vector);
             if covered && member.missing == 0 {
                 confirmed += 1;
-            } else if self.blocked.contains(id) {
-                lacking.push(format!("{name}: {} is blocked here", entry.name));
-            } else if rests {
-                lacking.push(format!("{name}: {} has paused it", entry.name));
+            } else if let Some(why) = self.held_up(space, id) {
+                lacking.push(why);
             } else if covered {
                 let s = if member.missing == 1 { "" } else { "s" };
                 lacking.push(format!(
@@ -247,5 +245,19 @@ impl Engine {
             reasons.extend(lacking);
         }
         Ok(Ok(reasons))
+    }
+
+    /// Why nothing goes to a device by its user's wish or by that of this one's, if so.
+    fn held_up(&self, space: &Space, id: &DeviceId) -> Option<String> {
+        let theirs = self.peers.get(id).and_then(|p| p.spaces.get(&space.row.id));
+        let why = if self.blocked.contains(id) {
+            "is blocked here"
+        } else if theirs.is_some_and(|s| s.paused) {
+            "has paused it"
+        } else {
+            return None;
+        };
+        let (name, device) = (&space.name, self.device_name(id));
+        Some(format!("{name}: {device} {why}"))
     }
 }

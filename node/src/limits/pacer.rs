@@ -124,7 +124,11 @@ mod tests {
         // The whole day but this hour and the next.
         let minute = local_minute();
         let at = |m: u16| format!("{:02}:{:02}", m % 1_440 / 60, m % 60);
-        limits.schedule = vec![format!("{}-{}", at(minute + 120), at(minute)).parse().unwrap()];
+        limits.schedule = vec![
+            format!("{}-{}", at(minute + 120), at(minute))
+                .parse()
+                .unwrap(),
+        ];
         pacer.set(0, limits);
         assert!(!pacer.now(0).active);
         assert_eq!(pacer.may_send(0, Lane::Bulk), Ok(usize::MAX));

@@ -62,7 +62,13 @@ fn grown() -> Vec<Statement> {
         let now = |id: &DeviceKeys| id.device_id();
         for (signer, text) in [(&keys, "one"), (&world.laptop, "two")] {
             let later = super::name(signer, world.set.view(), now(&keys), text, 8).unwrap();
-            let apart = super::name(signer, reinsert(&[first.clone()]).view(), now(&keys), text, 9);
+            let apart = super::name(
+                signer,
+                reinsert(&[first.clone()]).view(),
+                now(&keys),
+                text,
+                9,
+            );
             world.set.insert(apart.unwrap().bytes()).unwrap();
             world.set.insert(later.bytes()).unwrap();
         }
