@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, device, devices, down, init, leave, limit, ls, man, pair,
-    pause, resume, scan, service, spaces, status, up, wait,
+    add, completions, conflicts, demo, device, devices, doctor, down, init, leave, limit, ls, man,
+    pair, pause, resume, scan, service, spaces, status, up, wait, why,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Conflicts(conflicts::Args),
     Continue(resume::ContinueArgs),
     Revert(resume::RevertArgs),
+    Why(why::Args),
+    Doctor(doctor::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Limit(limit::Args),

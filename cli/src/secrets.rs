@@ -89,13 +89,14 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
         .all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '-');
     if digits && source != "-" && !source.trim().is_empty() {
         return parse_invitation(source).map_err(|error| {
+            // Too few or too many digits are no guess at a code: nobody was asked.
             let count = source.chars().filter(char::is_ascii_digit).count();
-            if count == DIGITS {
-                return error;
-            }
-            let s = if count == 1 { "" } else { "s" };
-            CommandError::usage(format!("a code has nine digits, this has {count} digit{s}"))
-                .hint(error.hint)
+            let kind = if count == DIGITS {
+                error.kind
+            } else {
+                Kind::Usage
+            };
+            CommandError { kind, ..error }
         });
     }
     let text = if source != "-" {

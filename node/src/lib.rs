@@ -21,6 +21,7 @@ pub mod command;
 pub mod content;
 pub mod db;
 pub mod disk;
+pub mod doctor;
 pub mod engine;
 pub mod home;
 pub mod limits;

@@ -64,4 +64,6 @@ told!(
     writable_for_a_moment,
     power_lost_while_healing,
     started_over_within_steps,
+    paused_over_a_loss_of_power,
+    paused_for_a_time,
 );

@@ -16,6 +16,7 @@ pub(crate) mod conflicts;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod init;
 pub(crate) mod leave;
@@ -31,6 +32,7 @@ pub(crate) mod spaces;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 /// What every command works with.
 #[derive(Clone, Debug)]
@@ -151,6 +153,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Continue(args) => resume::go_on(&context, args).await,
         Command::Revert(args) => resume::revert(&context, args).await,
         Command::Device(args) => device::run(&context, args).await,
+        Command::Why(args) => why::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Pause(args) => pause::pause(&context, args).await,
         Command::Resume(args) => pause::resume(&context, args).await,
         Command::Limit(args) => limit::run(&context, args).await,

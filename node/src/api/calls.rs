@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::{openapi, pairing, uri};
+use super::{asked, openapi, pairing, uri};
 use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
@@ -162,6 +162,8 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
                 .await??;
             Ok(done())
         }
+        Call::Why => asked::why(context, query.as_deref()).await,
+        Call::Doctor => asked::doctor(context).await,
         Call::Pause => {
             let PauseRequest { space, seconds } = body.json()?;
             let spaces = context

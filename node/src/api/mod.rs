@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::command::CommandError;
 use crate::home::{Home, HomeError, NodeLock};
 
+mod asked;
 mod body;
 mod calls;
 #[cfg(unix)]

@@ -160,9 +160,11 @@ mod tests {
 
     use super::*;
     use crate::command::*;
+    use crate::doctor::{Check, Doctor};
     use crate::limits::{Limits, LimitsNow};
     use crate::status::*;
     use crate::told::*;
+    use crate::why::{OnDisk, Why, WhyDevice};
 
     #[test]
     fn the_description_and_the_table_agree() {
@@ -263,6 +265,11 @@ mod tests {
         same("LimitsNow", &LimitsNow::default());
         same("RenameRequest", &RenameRequest::default());
         same("BlockRequest", &BlockRequest::default());
+        same("Why", &Why::default());
+        same("OnDisk", &OnDisk::default());
+        same("WhyDevice", &WhyDevice::default());
+        same("Doctor", &Doctor::default());
+        same("Check", &Check::default());
         same("WaitRequest", &WaitRequest::default());
         same("WaitReply", &WaitReply::default());
         same(

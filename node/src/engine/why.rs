@@ -113,7 +113,8 @@ impl Engine {
         self.judge(space, why, &known, now)?;
         if let Some(id) = known.id.filter(|_| known.state.is_some()) {
             why.devices = self.how_far(space, &id)?;
-            why.words.extend(why.devices.iter().map(|d| d.words.clone()));
+            why.words
+                .extend(why.devices.iter().map(|d| d.words.clone()));
             if why.devices.is_empty() {
                 let alone = "no other device takes part in the space";
                 why.words.push(alone.into());
@@ -144,7 +145,9 @@ impl Engine {
             dir = shown;
         }
         // A copy of a conflict belongs to its item.
-        let here = stands.as_ref().map(|b| b.row.copy_of.map_or(b.row.id, |c| c.0));
+        let here = stands
+            .as_ref()
+            .map(|b| b.row.copy_of.map_or(b.row.id, |c| c.0));
         let id = here.or(shown.filter(|_| dir.is_some()));
         let row = match &id {
             Some(id) => items::get(conn, n, id)?,
@@ -167,25 +170,22 @@ impl Engine {
         };
         let dead = known.row.as_ref().is_some_and(|row| !row.spot.alive);
         let op = if dead { state.tomb_ops.last() } else { None };
-        let op = op.or(state.versions.last().map(|v| &v.0)).unwrap_or(&state.place_op);
+        let op = op
+            .or(state.versions.last().map(|v| &v.0))
+            .unwrap_or(&state.place_op);
         let writer = logs::writer(self.db.read(), space.row.n, &op.actor)?;
         Ok(writer.map(|d| self.device_name(&d)))
     }
 
-    fn judge(
-        &self,
-        space: &Space,
-        why: &mut Why,
-        known: &Known,
-        now: Now,
-    ) -> Result<(), DbError> {
+    fn judge(&self, space: &Space, why: &mut Why, known: &Known, now: Now) -> Result<(), DbError> {
         let name = &space.name;
         let mut held = None;
         if space.is_paused() {
             why.words.push(format!("the space {name} is paused"));
             held = Some((WhyState::Paused, format!("mesh resume {name}")));
         } else if let Some(reason) = space.stopped() {
-            why.words.push(format!("the space {name} is stopped: {reason}"));
+            why.words
+                .push(format!("the space {name} is stopped: {reason}"));
             let next = format!("mesh continue {name}, or mesh revert {name}");
             held = Some((WhyState::Stopped, next));
         }
@@ -206,8 +206,9 @@ impl Engine {
         now: Now,
     ) -> Result<(WhyState, String), DbError> {
         if why.on_disk.as_ref().is_some_and(|d| d.kind == "other") {
-            why.words
-                .push("it is a socket, pipe or device; only files, directories and links travel".into());
+            why.words.push(
+                "it is a socket, pipe or device; only files, directories and links travel".into(),
+            );
             return Ok((WhyState::OddKind, "nothing".into()));
         }
         if let Some(problem) = &why.problem {
@@ -220,12 +221,17 @@ impl Engine {
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         let Some(state) = known.state.as_ref() else {
             return Ok(if why.on_disk.is_some() && !why.path.is_empty() {
-                why.words.push("it is on the disk and was not taken in yet".into());
-                (WhyState::New, "the next look at the folder takes it in: mesh scan".into())
+                why.words
+                    .push("it is on the disk and was not taken in yet".into());
+                (
+                    WhyState::New,
+                    "the next look at the folder takes it in: mesh scan".into(),
+                )
             } else if why.path.is_empty() {
                 (WhyState::InSync, "nothing".into())
             } else {
-                why.words.push("it is not on the disk, and the mesh knows nothing of that name".into());
+                why.words
+                    .push("it is not on the disk, and the mesh knows nothing of that name".into());
                 (WhyState::Unknown, "nothing".into())
             });
         };
@@ -234,20 +240,32 @@ impl Engine {
             return Ok(if known.base.is_some() && why.on_disk.is_some() {
                 (WhyState::Deleted, "it goes to the trash here too".into())
             } else if why.on_disk.is_some() {
-                why.words.push("something new of that name is on the disk".into());
-                (WhyState::New, "the next look at the folder takes it in: mesh scan".into())
+                why.words
+                    .push("something new of that name is on the disk".into());
+                (
+                    WhyState::New,
+                    "the next look at the folder takes it in: mesh scan".into(),
+                )
             } else {
-                (WhyState::Deleted, "nothing; the trash of the folder keeps it for a while".into())
+                (
+                    WhyState::Deleted,
+                    "nothing; the trash of the folder keeps it for a while".into(),
+                )
             });
         }
         if let (Some(disk), Some(b)) = (&why.on_disk, &known.base)
             && changed(disk, b)
         {
-            why.words.push("it was changed on the disk since it was last taken in".into());
-            return Ok((WhyState::Changed, "the next look at the folder takes it in: mesh scan".into()));
+            why.words
+                .push("it was changed on the disk since it was last taken in".into());
+            return Ok((
+                WhyState::Changed,
+                "the next look at the folder takes it in: mesh scan".into(),
+            ));
         }
         if known.base.is_some() && why.on_disk.is_none() {
-            why.words.push("it was here and is gone from the disk".into());
+            why.words
+                .push("it was here and is gone from the disk".into());
             let next = "the next look at the folder counts it as deleted: mesh scan";
             return Ok((WhyState::Changed, next.into()));
         }
@@ -256,16 +274,31 @@ impl Engine {
         if !copy && here != Some(&state.content().cloned()) {
             return self.lacking(space, why, known, state, now);
         }
-        let open = known.id.is_some_and(|id| {
-            dirty::has(self.db.read(), space.row.n, &id).unwrap_or_default()
-        });
+        let open = known
+            .id
+            .is_some_and(|id| dirty::has(self.db.read(), space.row.n, &id).unwrap_or_default());
         if why.conflict.is_some() {
-            let what = if copy { "it is one version of a conflict" } else { "it has a conflict" };
-            why.words.push(format!("{what}: there are versions that nobody chose between"));
-            return Ok((WhyState::Conflict, "mesh conflicts shows them, mesh conflicts resolve settles it".into()));
+            let what = if copy {
+                "it is one version of a conflict"
+            } else {
+                "it has a conflict"
+            };
+            why.words.push(format!(
+                "{what}: there are versions that nobody chose between"
+            ));
+            return Ok((
+                WhyState::Conflict,
+                "mesh conflicts shows them, mesh conflicts resolve settles it".into(),
+            ));
         }
-        why.words.push(format!("disk and mesh agree; the newest version was made{by}"));
-        let next = if open { "name, mode or time of it are about to be brought in line" } else { "nothing" };
+        why.words.push(format!(
+            "disk and mesh agree; the newest version was made{by}"
+        ));
+        let next = if open {
+            "name, mode or time of it are about to be brought in line"
+        } else {
+            "nothing"
+        };
         Ok((WhyState::InSync, next.into()))
     }
 
@@ -279,27 +312,44 @@ impl Engine {
         now: Now,
     ) -> Result<(WhyState, String), DbError> {
         let by = why.changed_by.as_deref().unwrap_or("another device");
-        let what = if known.base.is_some() { "a newer version" } else { "it" };
-        why.words.push(format!("{by} has {what}, which is not here yet"));
+        let what = if known.base.is_some() {
+            "a newer version"
+        } else {
+            "it"
+        };
+        why.words
+            .push(format!("{by} has {what}, which is not here yet"));
         let id = known.id.unwrap_or(ItemId::ROOT);
-        let under_way = space
-            .fetching
-            .values()
-            .find(|f| f.wants.iter().any(|(want, item)| want.id == id || *item == id));
+        let under_way = space.fetching.values().find(|f| {
+            f.wants
+                .iter()
+                .any(|(want, item)| want.id == id || *item == id)
+        });
         if let Some(fetch) = under_way {
             let from = self.device_name(&fetch.device);
             why.words.push(format!("it is being fetched from {from}"));
             why.waits_for = vec![from];
-            return Ok((WhyState::Waiting, "it appears when all of it is here".into()));
+            return Ok((
+                WhyState::Waiting,
+                "it appears when all of it is here".into(),
+            ));
         }
         if space.ready.contains_key(&id) {
-            return Ok((WhyState::Waiting, "its content is here and is about to be put in place".into()));
+            return Ok((
+                WhyState::Waiting,
+                "its content is here and is about to be put in place".into(),
+            ));
         }
         let Some(Content::File { hash, .. }) = state.content() else {
             return Ok((WhyState::Waiting, "it is about to be made".into()));
         };
         let holders = self.listeners(&space.row.id);
-        let refused = |d: &DeviceId| space.absent.get(&(*d, *hash)).is_some_and(|at| *at > now.mono);
+        let refused = |d: &DeviceId| {
+            space
+                .absent
+                .get(&(*d, *hash))
+                .is_some_and(|at| *at > now.mono)
+        };
         let (not, may): (Vec<DeviceId>, Vec<DeviceId>) = holders.into_iter().partition(refused);
         let names = |devices: &[DeviceId]| devices.iter().map(|d| self.device_name(d)).collect();
         if !may.is_empty() {
@@ -314,13 +364,19 @@ impl Engine {
             .collect();
         if !not.is_empty() {
             let list: Vec<String> = names(&not);
-            why.words.push(format!("{} did not have it when asked a moment ago", list.join(", ")));
+            why.words.push(format!(
+                "{} did not have it when asked a moment ago",
+                list.join(", ")
+            ));
         }
         why.waits_for = names(&away);
         let next = if away.is_empty() {
             "it is asked for again in a moment".to_owned()
         } else {
-            format!("it is fetched when one of them is there: {}", why.waits_for.join(", "))
+            format!(
+                "it is fetched when one of them is there: {}",
+                why.waits_for.join(", ")
+            )
         };
         Ok((WhyState::Waiting, next))
     }
@@ -341,14 +397,18 @@ impl Engine {
             for log in &logs {
                 let have = acks.get(&log.tag);
                 if have < log.seq && confirmed == Some(true) {
-                    confirmed = self.names(space, log, have, id, &mut read)?.map(|named| !named);
+                    confirmed = self
+                        .names(space, log, have, id, &mut read)?
+                        .map(|named| !named);
                 }
             }
             let device = self.device_name(&member.device);
             let connected = self.peers.contains_key(&member.device);
             let words = match confirmed {
                 _ if self.blocked.contains(&member.device) => format!("{device} is blocked here"),
-                None => format!("whether {device} has the newest version cannot be said: too much of the log waits"),
+                None => format!(
+                    "whether {device} has the newest version cannot be said: too much of the log waits"
+                ),
                 Some(false) => format!("{device} has not confirmed the newest version"),
                 Some(true) if member.missing > 0 => format!(
                     "{device} knows the newest version, but still lacks the content of {} item{}, which it may be among",

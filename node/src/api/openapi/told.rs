@@ -2,16 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::object;
+use super::{object, one};
 
 /// By name.
-pub(super) fn schemas() -> [(&'static str, Value); 7] {
+pub(super) fn schemas() -> [(&'static str, Value); 12] {
     let (text, count, flag) = (
         json!({ "type": "string" }),
         json!({ "type": "integer", "minimum": 0 }),
         json!({ "type": "boolean" }),
     );
     let texts = json!({ "type": "array", "items": text });
+    let time = json!({ "type": "string", "format": "date-time" });
+    let list = |name: &str| json!({ "type": "array", "items": one(name) });
+    let state = json!({ "type": "string", "enum": ["outside", "private", "unknown", "odd_kind", "paused", "stopped",
+        "problem", "new", "changed", "waiting", "deleted", "conflict", "in_sync"] });
     let rates = [("up?", &count), ("down?", &count)];
     [
         (
@@ -41,6 +45,55 @@ pub(super) fn schemas() -> [(&'static str, Value); 7] {
         (
             "BlockRequest",
             object(&[("device", &text), ("blocked", &flag)]),
+        ),
+        (
+            "Why",
+            object(&[
+                ("v", &count),
+                ("path", &text),
+                ("space?", &text),
+                ("item?", &text),
+                ("state", &state),
+                ("on_disk?", &one("OnDisk")),
+                ("changed_by?", &text),
+                ("waits_for", &texts),
+                ("devices", &list("WhyDevice")),
+                ("conflict?", &one("ConflictInfo")),
+                ("problem?", &one("Problem")),
+                ("words", &texts),
+                ("next", &text),
+            ]),
+        ),
+        (
+            "OnDisk",
+            object(&[("kind", &text), ("size", &count), ("mtime?", &time)]),
+        ),
+        (
+            "WhyDevice",
+            object(&[
+                ("device", &text),
+                ("connected", &flag),
+                ("confirmed?", &flag),
+                ("heard?", &time),
+                ("words", &text),
+            ]),
+        ),
+        (
+            "Doctor",
+            object(&[("v", &count), ("ok", &flag), ("checks", &list("Check"))]),
+        ),
+        (
+            "Check",
+            object(&[
+                ("name", &text),
+                (
+                    "level",
+                    &json!({ "type": "string", "enum": ["ok", "note", "wrong"] }),
+                ),
+                ("finding", &text),
+                ("remedy", &text),
+                ("item?", &text),
+            ]),
         ),
     ]
 }
