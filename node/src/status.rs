@@ -216,6 +216,9 @@ pub struct SpaceStatus {
     /// Until when it is paused; none if it is not, or until it is told to go on.
     #[serde(default)]
     pub paused_until: Option<Time>,
+    /// The connected devices whose users paused it there.
+    #[serde(default)]
+    pub paused_by: Vec<String>,
     /// Live items: files, directories and symlinks.
     pub items: u64,
     /// Live files.
@@ -467,7 +470,7 @@ mod tests {
         );
         assert_eq!(
             keys(&value["spaces"][0]),
-            "bytes conflicts files items missing_bytes missing_items mode name only_here_items path paused_until problems state unconfirmed"
+            "bytes conflicts files items missing_bytes missing_items mode name only_here_items path paused_by paused_until problems state unconfirmed"
         );
         assert_eq!(value["peers"][0]["route"], "none");
         assert_eq!(value["spaces"][0]["state"], "idle");

@@ -121,6 +121,7 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
         let name = clean(peer.map_or(device.as_str(), |peer| peer.name.as_str()));
         let state = match peer {
             Some(peer) if !peer.connected => format!(", {},", away(peer, now)),
+            _ if space.paused_by.contains(device) => ", which paused it,".to_owned(),
             _ => String::new(),
         };
         // What a device has not confirmed it may have all the same: it lacks it as far as is known here.
@@ -128,7 +129,10 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
             (0, false) => format!("{name} has it all"),
             (0, true) => format!("{name}{state} had it all when it left"),
             (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "change")),
-            (lacks, false) => format!("{name} has not confirmed {}", words::count(lacks, "change")),
+            (lacks, false) => format!(
+                "{name}{state} has not confirmed {}",
+                words::count(lacks, "change")
+            ),
         });
     }
     if space.unconfirmed.is_empty() {

@@ -85,7 +85,7 @@ fn show(ui: Ui, why: &Why) {
     ui.say(&format!("  next: {}", clean(&why.next)));
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

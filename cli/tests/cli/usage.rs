@@ -164,3 +164,32 @@ fn nobody_to_ask_is_4() {
     let laptop = world.device("laptop").init();
     assert_eq!(laptop.mesh(&["pair"]).code, 4);
 }
+
+#[test]
+fn man_pages_and_completions_come_from_the_definition() {
+    let world = World::new();
+    let dir = world.path("man/man1");
+    let ended = world.mesh(&["man", dir.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for page in ["mesh.1", "mesh-status.1", "mesh-device-rename.1"] {
+        let text = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(text.contains(".TH "), "{page}: {text}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = world.mesh(&["completions", shell]);
+        assert!(
+            ended.code == 0 && ended.stdout.contains("doctor"),
+            "{shell}"
+        );
+    }
+    // What cannot be written is named.
+    let file = world.path("file");
+    std::fs::write(&file, "").unwrap();
+    let ended = world.mesh(&["man", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.stderr.contains(file.to_str().unwrap()),
+        "{}",
+        ended.stderr
+    );
+}

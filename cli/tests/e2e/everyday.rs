@@ -36,6 +36,7 @@ fn a_paused_space_neither_sends_nor_takes_and_catches_up() {
     let waited = desktop.mesh(&["wait", "--timeout", "3"]);
     assert_eq!(waited.code, 7);
     assert!(waited.stdout.contains("laptop has paused it"), "{waited:?}");
+    assert_eq!(desktop.space()["paused_by"][0], "laptop");
     laptop.write("from the laptop", "2");
     std::fs::remove_file(laptop.at("a")).unwrap();
     let begun = Instant::now();

@@ -1,7 +1,6 @@
 //! Questions whose answers need a look at the disk too: `why` and `doctor`.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::calls::Context;
 use super::reply::{self, Reply};
@@ -43,18 +42,13 @@ pub(super) async fn why(context: &Context, query: Option<&str>) -> Result<Reply,
 
 /// The checks that a node can make of itself.
 pub(super) async fn doctor(context: &Context) -> Result<Reply, CommandError> {
-    let status = context.ask(|engine, now| engine.status(now)).await?;
-    let (home, now) = (context.home.clone(), now());
+    let (status, now) = context
+        .ask(|engine, now| (engine.status(now), Time::from_millis(now.wall)))
+        .await?;
+    let home = context.home.clone();
     let mut checks = blocking(move || doctor::offline(&home, now, true)).await?;
     checks.extend(doctor::of_status(&status, now));
     Ok(reply::object(&Doctor::new(checks)))
-}
-
-fn now() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 async fn blocking<R: Send + 'static>(

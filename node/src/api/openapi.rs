@@ -87,7 +87,7 @@ fn schemas() -> Value {
         "MeshInfo": object(&[("id", &text), ("name", &text), ("devices", &count)]),
         "Peer": object(&[("id", &text), ("name", &text), ("connected", &flag), ("route", &route), ("why", &text), ("last_seen?", &time),
             ("blocked", &flag)]),
-        "SpaceStatus": object(&[("name", &text), ("path", &text), ("mode", &word(&MODES)), ("state", &state), ("paused_until?", &time), ("items", &count),
+        "SpaceStatus": object(&[("name", &text), ("path", &text), ("mode", &word(&MODES)), ("state", &state), ("paused_until?", &time), ("paused_by", &texts), ("items", &count),
             ("files", &count), ("bytes", &count), ("missing_items", &count), ("missing_bytes", &count), ("conflicts", &count),
             ("only_here_items", &count), ("unconfirmed", &json!({ "type": "object", "additionalProperties": count })),
             ("problems", &list("Problem"))]),

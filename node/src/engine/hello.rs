@@ -145,6 +145,9 @@ impl Engine {
         })?;
         if hello.joined {
             if let Some(space) = self.spaces.get_mut(&n) {
+                if hello.paused {
+                    space.gives_no_more(now, device);
+                }
                 space.absent.retain(|(d, _), _| d != device);
                 space.again = true;
                 if space.state_from().is_none() {

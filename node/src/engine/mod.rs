@@ -79,7 +79,6 @@ use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
 use crate::disk::scan::{Found, Guard, Look, ScanError, ScanReport};
-use crate::limits::Pacer;
 use crate::net::PairAdvert;
 use crate::pair::SponsorEffect;
 
@@ -355,12 +354,8 @@ pub struct Engine {
     guessed: pairing::Guessed,
     /// Devices that are not talked to.
     blocked: BTreeSet<DeviceId>,
-    /// Devices that were seen to run twice, and until when they are told.
-    twins: BTreeMap<DeviceId, u64>,
-    pacer: Arc<Pacer>,
-    /// When a log goes on that the limits hold up.
-    pump_at: Option<u64>,
-    state_at: Option<u64>,
+    twins: twins::Twins,
+    flow: limit::Flow,
     /// When the event in hand came.
     seen_at: Now,
     /// What went wrong lately outside any space.
@@ -431,10 +426,8 @@ impl Engine {
             pairing: None,
             guessed: pairing::Guessed::default(),
             blocked: BTreeSet::new(),
-            twins: BTreeMap::new(),
-            pacer: Arc::default(),
-            pump_at: None,
-            state_at: None,
+            twins: twins::Twins::default(),
+            flow: limit::Flow::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
         };
@@ -534,8 +527,7 @@ impl Engine {
             .chain(gaps)
             .chain(seeks)
             .chain(self.ack_at)
-            .chain(self.pump_at)
-            .chain(self.state_at)
+            .chain(self.flow.held_until())
             .chain(window)
             .min()
     }

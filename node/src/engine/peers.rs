@@ -176,31 +176,43 @@ impl Engine {
             .filter(|(_, p)| p.ready)
             .map(|(d, _)| *d)
             .collect();
-        self.pump_at = None;
+        self.flow.pump_at = None;
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        let mut pairs = Vec::new();
         for device in devices {
-            let numbers: Vec<i64> = self.spaces.keys().copied().collect();
-            for n in numbers {
-                self.pump(now, &device, n)?;
+            pairs.extend(numbers.iter().map(|n| (device, *n)));
+        }
+        // Where limits let one message pass at a time, each has its turn: a small edit of one space is
+        // not held up until all of another's log has gone.
+        if let Some(last) = &self.flow.last {
+            let next = pairs.partition_point(|pair| pair <= last);
+            pairs.rotate_left(next);
+        }
+        let mut more = true;
+        while std::mem::take(&mut more) {
+            for (device, n) in &pairs {
+                more |= self.pump(now, device, *n)?;
             }
         }
         Ok(())
     }
 
-    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<(), DbError> {
+    /// Returns whether there may be more: it stopped after one message, since there is a limit.
+    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<bool, DbError> {
         let space = &self.spaces[&n];
         let id = space.row.id;
         if space.is_paused() {
-            return Ok(());
+            return Ok(false);
         }
         let Some(state) = self
             .peers
             .get_mut(device)
             .and_then(|p| p.spaces.get_mut(&id))
         else {
-            return Ok(());
+            return Ok(false);
         };
         if !state.joined || state.paused {
-            return Ok(());
+            return Ok(false);
         }
         if state.outstanding.is_empty() {
             state.progress_at = now.mono;
@@ -214,11 +226,11 @@ impl Engine {
             // What is pruned here it gets as state, or from somebody else.
             while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
                 // Logs go before content, but not faster than the user allows either.
-                let room = match self.pacer.may_send(now.mono, Lane::Log) {
+                let room = match self.flow.pacer.may_send(now.mono, Lane::Log) {
                     Ok(slice) => MESSAGE.min(slice),
                     Err(wait) => {
                         let at = now.mono + wait;
-                        self.pump_at = Some(self.pump_at.map_or(at, |due| due.min(at)));
+                        self.flow.pump_at = Some(self.flow.pump_at.map_or(at, |due| due.min(at)));
                         break;
                     }
                 };
@@ -230,16 +242,21 @@ impl Engine {
                 for (seq, bytes) in &batches {
                     state.outstanding.push_back((log.tag, *seq, bytes.len()));
                     state.outstanding_bytes += bytes.len();
-                    self.pacer.sent(now.mono, bytes.len());
+                    self.flow.pacer.sent(now.mono, bytes.len());
                 }
                 let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
                 self.effects.push(Effect::Send {
                     device: *device,
                     message: Message::Batches { space: id, batches },
                 });
+                if room < MESSAGE {
+                    state.sent.raise(log.tag, sent);
+                    self.flow.last = Some((*device, n));
+                    return Ok(true);
+                }
             }
             state.sent.raise(log.tag, sent);
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -50,7 +50,7 @@ impl Engine {
         fill(self.db.read(), n, &mut body)?;
         match seal_page(&body, &key, &self.identity.keys, &mut *self.rng) {
             Ok(bytes) => {
-                self.pacer.sent(now.mono, bytes.len());
+                self.flow.pacer.sent(now.mono, bytes.len());
                 self.effects.push(Effect::Send {
                     device: *device,
                     message: Message::Page { space: id, bytes },
@@ -69,7 +69,7 @@ impl Engine {
     pub(super) fn serve_asked(&mut self, now: Now) -> Result<(), DbError> {
         let mut ready = Vec::new();
         let mut held = None;
-        let may = self.pacer.may_send(now.mono, Lane::Log);
+        let may = self.flow.pacer.may_send(now.mono, Lane::Log);
         for (device, peer) in &self.peers {
             for (id, state) in &peer.spaces {
                 let Some(begin) = state.asked else { continue };
@@ -91,7 +91,7 @@ impl Engine {
                 }
             }
         }
-        self.state_at = held;
+        self.flow.state_at = held;
         for (device, id, n, begin) in ready {
             if let Some(state) = self
                 .peers

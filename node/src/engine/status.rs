@@ -173,6 +173,7 @@ impl Engine {
             .into(),
             state: self.state(space, missing_items),
             paused_until: space.paused_until(),
+            paused_by: self.paused_by(space),
             items: t.items.max(0).cast_unsigned(),
             files: t.files.max(0).cast_unsigned(),
             bytes: t.bytes.max(0).cast_unsigned(),
@@ -192,6 +193,12 @@ impl Engine {
             unconfirmed,
             problems,
         }
+    }
+
+    fn paused_by(&self, space: &Space) -> Vec<String> {
+        let paused = |p: &super::peers::Peer| p.spaces.get(&space.row.id).is_some_and(|s| s.paused);
+        let peers = self.peers.iter().filter(|(_, p)| paused(p));
+        peers.map(|(id, _)| self.device_name(id)).collect()
     }
 
     /// Per device that takes part: changes known here that it has not acknowledged, and items it

@@ -3,10 +3,15 @@
 //! Only a third device sees it, for it is the one that both connect to, each pushing the other out. It
 //! tells them, so that whoever sits at one of the copies reads it there.
 
+use std::collections::BTreeMap;
+
 use ownmesh_crdt::message::Message;
 use ownmesh_crypto::DeviceId;
 
 use super::{Effect, Engine, Now};
+
+/// Devices that were seen to run twice, and until when they are told.
+pub(super) type Twins = BTreeMap<DeviceId, u64>;
 
 /// The reason of a [`Message::Bye`] to a device that runs twice.
 const TWICE: &str = "twice";
