@@ -221,7 +221,7 @@ mod tests {
         for code in ["123-456-789", "123456789", "123 456 789"] {
             assert!(matches!(kind(code), Ok(Invitation::Code(_))), "{code}");
         }
-        assert_eq!(kind("123-456-78").err(), Some(Kind::WrongSecret));
+        assert_eq!(kind("123-456-78").err(), Some(Kind::Usage));
         assert_eq!(kind("no such file").err(), Some(Kind::NotFound));
     }
 

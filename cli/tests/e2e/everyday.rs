@@ -143,6 +143,32 @@ fn a_limit_holds_big_files_up_and_small_edits_not() {
 }
 
 #[test]
+fn a_small_edit_passes_big_files_that_hold_every_place() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| laptop.write("a", "1"));
+    laptop.json(&["limit", "--up", "1M"]);
+    for part in 0..6 {
+        let name = format!("big-{part}");
+        laptop.write(&name, Dice::new(part + 7).bytes(17 << 20));
+    }
+    until("many of them are on their way", || {
+        let staged = desktop.staged();
+        check(staged.len() >= 4, staged)
+    });
+    let edit = Instant::now();
+    laptop.write("a", "2");
+    until("the small edit", || {
+        check(desktop.read("a").as_deref() == Some(b"2"), desktop.space())
+    });
+    let took = edit.elapsed();
+    let there = (0..6).filter(|part| desktop.read(&format!("big-{part}")).is_some());
+    assert_eq!(there.count(), 0, "the edit waited for a big file: {took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    laptop.json(&["limit", "--up", "off"]);
+    settle(&laptop, &desktop, "the big files");
+}
+
+#[test]
 fn a_blocked_device_is_cut_off_until_it_is_unblocked() {
     let world = World::loopback();
     let (mut laptop, desktop) = world.joined(|laptop| laptop.write("a", "1"));

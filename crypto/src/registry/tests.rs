@@ -446,7 +446,7 @@ fn the_name_given_last_stands() {
     let mut world = World::new();
     let nas = world.nas.device_id();
     let named = |world: &World, by: &DeviceKeys, text: &str| {
-        super::name(by, world.set.view(), nas, text, 1).unwrap()
+        name(by, world.set.view(), nas, text, 1).unwrap()
     };
     let (one, two) = (
         named(&world, &world.laptop, "cellar"),
@@ -468,7 +468,7 @@ fn the_name_given_last_stands() {
     let again = world.device(By::Root(&world.root), "nas", &world.nas);
     world.must(&again);
     assert_eq!(world.set.view().devices[&nas].name, "shed");
-    assert!(super::name(&world.nas, world.set.view(), nas, "a\nb", 1).is_err());
+    assert!(name(&world.nas, world.set.view(), nas, "a\nb", 1).is_err());
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// Says it to every ready peer.
-    fn tell(&mut self, hello: &SpaceHello) {
+    pub(super) fn tell(&mut self, hello: &SpaceHello) {
         for (device, _) in self.peers.iter().filter(|(_, p)| p.ready) {
             self.effects.push(Effect::Send {
                 device: *device,

@@ -13,7 +13,7 @@
 //! | `docs`, `tree` | documents, the tree derived from them |
 //! | `author`, `appeared` | what the user did to the disk; what appeared there, and which item it is |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
-//! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
+//! | `fetch`, `express`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
 //! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
 //! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
@@ -31,6 +31,7 @@ mod block;
 mod brake;
 mod conflicts;
 mod docs;
+mod express;
 mod fetch;
 mod group;
 mod hello;

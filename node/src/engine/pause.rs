@@ -107,7 +107,8 @@ impl Engine {
         }
         let mut names = Vec::new();
         for n in numbers {
-            names.extend(self.wake(n, now)?);
+            let woken = self.wake(n, now);
+            names.extend(woken.map_err(|e| CommandError::failed(e.to_string()))?);
         }
         Ok(names)
     }
@@ -117,22 +118,16 @@ impl Engine {
         let over = |s: &&Space| s.pause_ends().is_some_and(|at| now.mono >= at);
         let numbers: Vec<i64> = self.spaces.values().filter(over).map(|s| s.row.n).collect();
         for n in numbers {
-            if let Err(error) = self.wake(n, now) {
-                // Tried again with the next event; it is not left out of the deadline.
-                tracing::error!(%error, "a pause could not be ended");
-            }
+            self.wake(n, now)?;
         }
         Ok(())
     }
 
-    fn wake(&mut self, n: i64, now: Now) -> Result<Option<String>, CommandError> {
-        let failed = |e: DbError| CommandError::failed(e.to_string());
+    fn wake(&mut self, n: i64, now: Now) -> Result<Option<String>, DbError> {
         let Some(id) = self.spaces.get(&n).map(|s| s.row.id) else {
             return Ok(None);
         };
-        self.db
-            .write_durable(|tx| settings::unpause(tx, &id))
-            .map_err(failed)?;
+        self.db.write_durable(|tx| settings::unpause(tx, &id))?;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(None);
         };
@@ -145,7 +140,8 @@ impl Engine {
         space.seek_at = Some(now.mono);
         let (name, path) = (space.name.clone(), space.row.path.clone());
         self.effects.push(Effect::Watch { space: n, path });
-        self.tell_all(n)?;
+        let hello = self.hello(n)?;
+        self.tell(&hello);
         self.notice(Notice::Space {
             space: name.clone(),
             state: "idle".into(),

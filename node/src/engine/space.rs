@@ -80,6 +80,8 @@ pub struct Space {
     pub(super) more: bool,
     /// Content on its way.
     pub(super) fetching: BTreeMap<Job, Fetch>,
+    /// Last number of the `dirty` table that `express` has looked at.
+    pub(super) express_seen: i64,
     /// Entries (items or copies) on their way.
     pub(super) underway: BTreeSet<ItemId>,
     /// Content that is here, staged.
@@ -145,6 +147,7 @@ impl Space {
             again: true,
             more: false,
             fetching: BTreeMap::new(),
+            express_seen: 0,
             underway: BTreeSet::new(),
             ready: BTreeMap::new(),
             staged_for: BTreeSet::new(),

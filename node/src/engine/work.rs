@@ -68,13 +68,15 @@ impl Engine {
             return Ok(());
         }
         if space.busy.is_some() {
-            return self.fetch_ahead(n);
+            self.fetch_ahead(n)?;
+            return self.express(now, n);
         }
         let full = self.load_queue(n)?;
         if self.brake(now, n)? {
             return Ok(());
         }
         self.plan(n)?;
+        self.express(now, n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
             // What is still queued otherwise waits for a fetch that is under way.
             let rest = if space.queue.is_empty() {

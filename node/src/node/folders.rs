@@ -151,8 +151,12 @@ impl Folders {
         };
         folder.rest.send_replace(false);
         let (slot, inbox) = (folder.watcher.clone(), self.inbox.clone());
+        let rest = folder.rest.subscribe();
         worker("watch", move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if *rest.borrow() {
+                return;
+            }
             // First the old one: what it watches counts against the limit.
             drop(slot.take());
             let (watcher, lacking) = watch(&path, space, &inbox);
@@ -169,9 +173,13 @@ impl Folders {
             return;
         };
         folder.rest.send_replace(true);
-        let slot = folder.watcher.clone();
+        let (slot, rest) = (folder.watcher.clone(), folder.rest.subscribe());
         worker("rest", move || {
-            drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            // It may have been told to go on since, and watch again.
+            if *rest.borrow() {
+                drop(slot.take());
+            }
         });
     }
 

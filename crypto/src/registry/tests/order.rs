@@ -64,7 +64,7 @@ fn grown() -> Vec<Statement> {
             let later = super::name(signer, world.set.view(), now(&keys), text, 8).unwrap();
             let apart = super::name(
                 signer,
-                reinsert(&[first.clone()]).view(),
+                reinsert(std::slice::from_ref(&first)).view(),
                 now(&keys),
                 text,
                 9,
