@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, devices, down, init, leave, ls, pair, resume, scan, service,
-    spaces, status, up, wait,
+    add, completions, conflicts, demo, device, devices, doctor, down, init, leave, limit, ls, man,
+    pair, pause, resume, scan, service, spaces, status, up, wait, why,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Wait(wait::Args),
     Pair(pair::Args),
     Devices(devices::Args),
+    Device(device::Args),
     Add(add::Args),
     Spaces(spaces::Args),
     Ls(ls::Args),
@@ -72,7 +73,13 @@ pub(crate) enum Command {
     Conflicts(conflicts::Args),
     Continue(resume::ContinueArgs),
     Revert(resume::RevertArgs),
+    Why(why::Args),
+    Doctor(doctor::Args),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Limit(limit::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod amounts;
 mod args;
 mod client;
 mod commands;

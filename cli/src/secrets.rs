@@ -88,7 +88,16 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
         .chars()
         .all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '-');
     if digits && source != "-" && !source.trim().is_empty() {
-        return parse_invitation(source);
+        return parse_invitation(source).map_err(|error| {
+            // Too few or too many digits are no guess at a code: nobody was asked.
+            let count = source.chars().filter(char::is_ascii_digit).count();
+            let kind = if count == DIGITS {
+                error.kind
+            } else {
+                Kind::Usage
+            };
+            CommandError { kind, ..error }
+        });
     }
     let text = if source != "-" {
         read_file(Path::new(source)).map_err(|error| match error.kind {
@@ -108,6 +117,9 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
     };
     parse_invitation(&text)
 }
+
+/// Digits of a code.
+const DIGITS: usize = 9;
 
 fn is_ticket(text: &str) -> bool {
     let start = text.trim_start().get(..6);
@@ -209,7 +221,7 @@ mod tests {
         for code in ["123-456-789", "123456789", "123 456 789"] {
             assert!(matches!(kind(code), Ok(Invitation::Code(_))), "{code}");
         }
-        assert_eq!(kind("123-456-78").err(), Some(Kind::WrongSecret));
+        assert_eq!(kind("123-456-78").err(), Some(Kind::Usage));
         assert_eq!(kind("no such file").err(), Some(Kind::NotFound));
     }
 

@@ -31,6 +31,11 @@ pub(crate) fn ago(then: Time, now: Time) -> String {
     }
 }
 
+/// A moment on this machine's clock: the time, with the day if it is another one.
+pub(crate) fn clock(at: Time) -> String {
+    at.local(now())
+}
+
 /// A size with three digits at most: `999 B`, `1.5 kB`, `174 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];

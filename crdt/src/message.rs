@@ -34,6 +34,8 @@ pub struct SpaceHello {
     pub missing_bytes: u64,
     /// Items the node has altogether.
     pub items: u64,
+    /// Whether its user told it to wait: it takes nothing in and gives nothing out for now.
+    pub paused: bool,
 }
 
 /// A control message.
@@ -117,7 +119,7 @@ impl Message {
             REGISTRY | BATCHES | PAGE | SUPERSEDED => 2,
             WANT_STATE => 3,
             STATEMENTS | BYE => 1,
-            SPACE => 8,
+            SPACE => 9,
             _ => return Err(MessageError::Unknown(number)),
         };
         let later = items
@@ -148,7 +150,7 @@ impl Message {
                 write_blobs(e, statements)?;
             }
             Self::Space(hello) => {
-                e.array(9)?
+                e.array(10)?
                     .u64(SPACE)?
                     .encode(hello.space)?
                     .bool(hello.joined)?
@@ -156,7 +158,8 @@ impl Message {
                 e.encode(&hello.vector)?.encode(&hello.lowest)?;
                 e.u64(hello.missing_items)?
                     .u64(hello.missing_bytes)?
-                    .u64(hello.items)?;
+                    .u64(hello.items)?
+                    .bool(hello.paused)?;
             }
             Self::Batches { space, batches } => {
                 e.array(3)?.u64(BATCHES)?.encode(space)?;
@@ -204,6 +207,7 @@ impl Message {
                 missing_items: d.u64()?,
                 missing_bytes: d.u64()?,
                 items: d.u64()?,
+                paused: d.bool()?,
             }),
             BATCHES => Self::Batches {
                 space: d.decode()?,

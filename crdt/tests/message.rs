@@ -38,6 +38,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         missing_items: 2,
         missing_bytes: 70_000,
         items: 100_000,
+        paused: true,
     };
     vec![
         (

@@ -390,6 +390,32 @@ impl NodeLock {
     }
 }
 
+/// Bytes that are free for this user on the disk of a path; nothing where that is not known.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(path).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// With less than this free, bytes, a database that cannot be written is taken for one that has no room.
+const FULL: u64 = 1 << 20;
+
+/// Why a database at this path could not be used, with the path: a full disk is called that, whatever way SQLite met it.
+pub fn why_no_database(error: &crate::db::DbError, path: &Path) -> String {
+    let dir = path.parent().unwrap_or(path);
+    if error.no_room() || free_bytes(dir).is_some_and(|free| free < FULL) {
+        return format!("no room left on the disk of {}", path.display());
+    }
+    format!("{}: {}", path.display(), with_sources(error))
+}
+
 /// Writes a file that must not exist yet and that only its owner may read, durably. For the phrase.
 pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     private::write_new(path, bytes)

@@ -12,9 +12,12 @@
 //! engine after what is in its queue; a node that is killed instead loses nothing (see `engine`).
 
 mod adding;
+mod again;
 mod error;
 mod folders;
 mod held;
+mod paced;
+mod reach;
 mod sources;
 mod startup;
 mod troubles;
@@ -22,8 +25,8 @@ mod troubles;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ownmesh_crdt::message::Message;
@@ -34,20 +37,19 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use self::error::{NodeError, Stopped};
 use self::folders::Folders;
+use self::paced::Paced;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
 use crate::engine::{Effect, Engine, Event, Identity, Job, Notice, Now, StartError};
 use crate::home::Home;
-use crate::net::{Discovery, NetConfig, NetEvent, NetHandle, Peer, Route, SendError};
+use crate::net::{Discovery, NetConfig, NetEvent, NetHandle, NetTrouble, Route, SendError};
 use crate::pair::SponsorEffect;
 
 /// Things waiting for the engine. Each may hold a message of 4 MiB, so few.
 const QUEUE: usize = 64;
 /// Content streams served to one device at once, and how long it may stall on one.
 const SERVE: (usize, Duration) = (16, Duration::from_secs(60));
-/// How long after a failed write the database is tried again.
-const START_OVER: Duration = Duration::from_secs(1);
 /// Bytes that may wait for one peer here. Batches beyond it are dropped: a peer that does not
 /// acknowledge them gets them again.
 const UNSENT: usize = 32 << 20;
@@ -91,7 +93,11 @@ pub struct Handle {
     inbox: SyncSender<Input>,
     notices: broadcast::Sender<Notice>,
     net: NetHandle,
+    held_up: HeldUp,
 }
+
+/// Why nothing is answered for now, if so.
+type HeldUp = Arc<Mutex<Option<String>>>;
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,6 +121,13 @@ impl Handle {
             .await
             .map_err(|_| Stopped)??;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Why nothing is answered for now, though the node is not stopping: its database cannot be written.
+    #[must_use]
+    pub fn held_up(&self) -> Option<String> {
+        let held_up = self.held_up.lock();
+        held_up.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What happens from now on.
@@ -207,6 +220,7 @@ impl Node {
             inbox: inbox.clone(),
             notices: notices.clone(),
             net: net.clone(),
+            held_up: HeldUp::default(),
         };
         startup::feed_net(inbox.clone(), net_events)?;
         let runner = Runner {
@@ -219,6 +233,8 @@ impl Node {
             unsent: BTreeMap::new(),
             runtime: tokio::runtime::Handle::current(),
             protected: vec![home.root().to_owned()],
+            db_path: home.db_path(),
+            held_up: handle.held_up.clone(),
             restart: Box::new(move |jobs| {
                 let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng)
                     .map_err(|_| StartError::Registry("no randomness".into()))?;
@@ -267,6 +283,8 @@ struct Runner {
     runtime: tokio::runtime::Handle,
     /// Folders that can be no part of a space.
     protected: Vec<PathBuf>,
+    db_path: PathBuf,
+    held_up: HeldUp,
     /// Makes the engine anew from what the database holds, numbering its jobs from there on.
     restart: Box<dyn Fn(Job) -> Result<Engine, StartError> + Send>,
 }
@@ -317,55 +335,6 @@ impl Runner {
         }
     }
 
-    fn tell(&self, kind: &str, message: String) {
-        drop(self.notices.send(Notice::Trouble {
-            kind: kind.into(),
-            message,
-        }));
-    }
-
-    /// The database could not be written: what the engine remembers may be ahead of what it holds.
-    /// It is dropped with all connections and jobs, as if the process had been killed, and made anew
-    /// as soon as the database can be opened. Returns nothing if the node is told to stop meanwhile.
-    fn start_over(
-        &mut self,
-        engine: Engine,
-        error: &DbError,
-        queue: &Receiver<Input>,
-    ) -> Option<Engine> {
-        tracing::error!(%error, "the database could not be written; starting over");
-        self.tell(
-            "database",
-            format!("the database could not be written: {error}"),
-        );
-        // Results of jobs that are still running must not be taken for those of new ones.
-        let jobs = engine.last_job() + 1_000_000;
-        drop(engine);
-        self.net.set_peers(Vec::new());
-        self.net.close_window();
-        self.unsent.clear();
-        self.folders.close_all();
-        loop {
-            let until = Instant::now() + START_OVER;
-            while let Some(left) = until.checked_duration_since(Instant::now()) {
-                match queue.recv_timeout(left) {
-                    Ok(Input::Stop(done)) => {
-                        let _told = done.send(());
-                        return None;
-                    }
-                    // Whoever waits for an answer is told that there is none.
-                    Ok(_) => {}
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                }
-            }
-            match (self.restart)(jobs) {
-                Ok(engine) => return Some(engine),
-                Err(error) => tracing::error!(%error, "the database cannot be opened yet"),
-            }
-        }
-    }
-
     fn net_event(&mut self, engine: &mut Engine, now: Now, event: NetEvent) -> Result<(), DbError> {
         match event {
             NetEvent::Connected {
@@ -395,6 +364,7 @@ impl Runner {
                 engine.handle(now, Event::PeerDown { device })
             }
             NetEvent::Message { device, bytes } => {
+                engine.pacer().received(now.mono, bytes.len());
                 engine.handle(now, Event::Message { device, bytes })
             }
             NetEvent::Writable { device } => {
@@ -403,6 +373,7 @@ impl Runner {
             }
             NetEvent::Content { device, stream } => {
                 let (source, limits) = (self.served.clone(), self.limits.clone());
+                let stream = Paced::new(stream, self.pace(engine), None);
                 self.runtime.spawn(async move {
                     if let Err(error) = serve(stream, device, source, &limits).await {
                         tracing::debug!(%device, %error, "serving content ended");
@@ -424,6 +395,9 @@ impl Runner {
             }
             NetEvent::Trouble { trouble, count } => {
                 tracing::debug!(?trouble, count, "network");
+                if let NetTrouble::TwoInstances { device } = &trouble {
+                    engine.runs_twice(now, device);
+                }
                 let (about, message) = troubles::say(&trouble, &|d| engine.device_name(d));
                 engine.trouble_with(about, "network", message, now);
                 Ok(())
@@ -503,7 +477,14 @@ impl Runner {
                     self.served.update(engine, &self.folders);
                 }
             }
-            Effect::Watch { space, path } => self.folders.watch(space, path),
+            Effect::Watch { space, path } => {
+                self.folders.watch(space, path);
+                self.served.update(engine, &self.folders);
+            }
+            Effect::Rest { space } => {
+                self.folders.rest(space);
+                self.served.update(engine, &self.folders);
+            }
             Effect::Close { space } => {
                 self.folders.close(space);
                 self.served.update(engine, &self.folders);
@@ -532,15 +513,9 @@ impl Runner {
                 device,
                 wants,
             } => {
-                self.folders.fetch(
-                    engine,
-                    &self.runtime,
-                    self.net.clone(),
-                    space,
-                    job,
-                    device,
-                    wants,
-                );
+                let road = (self.net.clone(), self.pace(engine));
+                self.folders
+                    .fetch(engine, &self.runtime, road, space, job, device, wants);
             }
             Effect::Notice(notice) => drop(self.notices.send(notice)),
             Effect::OpenWindow { advert } => self.net.open_window(advert),
@@ -557,6 +532,7 @@ impl Runner {
                     inbox: self.folders.inbox(),
                     notices: self.notices.clone(),
                     net: self.net.clone(),
+                    held_up: self.held_up.clone(),
                 };
                 let protected = self.protected.clone();
                 self.runtime.spawn(async move {
@@ -565,26 +541,6 @@ impl Runner {
                 });
             }
         }
-    }
-
-    fn set_peers(&self, engine: &Engine) {
-        let own = engine.device();
-        let peers = engine
-            .registry
-            .view()
-            .devices
-            .iter()
-            .filter(|(id, _)| **id != own)
-            .map(|(id, entry)| {
-                let known = marks::addresses(engine.db.read(), id).unwrap_or_default();
-                Peer {
-                    device: *id,
-                    public: entry.public,
-                    addresses: known.iter().filter_map(|a| a.parse().ok()).collect(),
-                }
-            });
-        self.net.set_peers(peers.collect());
-        self.served.update(engine, &self.folders);
     }
 }
 

@@ -1,21 +1,29 @@
-//! The text of a systemd user unit that starts the node with the user's session.
+//! The text of what starts the node with the user's session: a systemd user unit, a launchd agent, a task of Windows.
 //!
-//! Text only: the command line writes it and tells systemd. The node runs in the foreground there, so systemd sees its end, and stops it in
-//! order with SIGTERM.
+//! Text only, the same on every system: the command line writes it and tells the service manager. The node runs in the foreground there, so
+//! that its end is seen; systemd and launchd stop it in order with SIGTERM.
+
+pub mod launchd;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 
 /// A path cannot be written into a unit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} cannot be named in a unit file: it is not UTF-8, or holds a control character")]
+#[error("{0} cannot be named in a service file: it is not UTF-8, or holds a control character")]
 pub struct UnitPathError(PathBuf);
 
 /// The unit's name: one per home, so that two homes are two services.
 ///
 /// `default_home` has the plain name; any other home is told apart by its last component and a short hash of its path.
 pub fn unit_name(home: &Path, is_default: bool) -> String {
+    format!("{}.service", plain_name(home, is_default))
+}
+
+/// `mesh`, or `mesh-` and what tells another home.
+fn plain_name(home: &Path, is_default: bool) -> String {
     if is_default {
-        return "mesh.service".into();
+        return "mesh".into();
     }
     let tail: String = home
         .file_name()
@@ -26,7 +34,7 @@ pub fn unit_name(home: &Path, is_default: bool) -> String {
         .take(32)
         .collect();
     format!(
-        "mesh-{tail}-{:08x}.service",
+        "mesh-{tail}-{:08x}",
         crate::home::short_hash(home) & 0xffff_ffff
     )
 }
@@ -65,16 +73,28 @@ pub fn unit_text(program: &Path, home: &Path) -> Result<String, UnitPathError> {
 
 /// Quotes as systemd reads `ExecStart=`: C escapes, `%` doubled, `$` doubled.
 fn quoted(path: &Path) -> Result<String, UnitPathError> {
-    let text = path
-        .to_str()
-        .filter(|text| !text.chars().any(char::is_control))
-        .ok_or_else(|| UnitPathError(path.to_path_buf()))?;
+    let text = named(path)?;
     let escaped = text
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('%', "%%")
         .replace('$', "$$");
     Ok(format!("\"{escaped}\""))
+}
+
+/// A path that text can name.
+fn named(path: &Path) -> Result<&str, UnitPathError> {
+    path.to_str()
+        .filter(|text| !text.chars().any(char::is_control))
+        .ok_or_else(|| UnitPathError(path.to_path_buf()))
+}
+
+/// Text between two tags.
+fn xml(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::limits::LimitsNow;
+
 /// The version in every object the node answers with.
 pub const VERSION: u32 = 1;
 
@@ -40,6 +42,18 @@ impl Time {
     /// Milliseconds since 1970.
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
+    }
+
+    /// As people here read it: the time of day, with the date if it is another day than `now`.
+    pub fn local(self, now: Time) -> String {
+        let here = |time: Time| time.0.to_zoned(jiff::tz::TimeZone::system());
+        let (at, now) = (here(self), here(now));
+        let format = if at.date() == now.date() {
+            "%H:%M"
+        } else {
+            "%Y-%m-%d %H:%M"
+        };
+        at.strftime(format).to_string()
     }
 
     /// Whole seconds from this moment to `later`; 0 if `later` lies before it.
@@ -98,6 +112,9 @@ pub struct Status {
     /// What went wrong in the last hour outside any space.
     #[serde(default)]
     pub problems: Vec<Problem>,
+    /// How fast this device may be; none: as fast as it goes.
+    #[serde(default)]
+    pub limits: Option<LimitsNow>,
     /// Where the API answers, when that is not `HOME/api.sock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
@@ -161,6 +178,9 @@ pub struct Peer {
     pub why: String,
     /// When it was last heard of; never, if it was not.
     pub last_seen: Option<Time>,
+    /// Whether this device does not talk to it, because its user said so.
+    #[serde(default)]
+    pub blocked: bool,
 }
 
 /// What a space does at the moment.
@@ -193,6 +213,12 @@ pub struct SpaceStatus {
     pub mode: String,
     /// What it does at the moment.
     pub state: SpaceState,
+    /// Until when it is paused; none if it is not, or until it is told to go on.
+    #[serde(default)]
+    pub paused_until: Option<Time>,
+    /// The connected devices whose users paused it there.
+    #[serde(default)]
+    pub paused_by: Vec<String>,
     /// Live items: files, directories and symlinks.
     pub items: u64,
     /// Live files.
@@ -277,6 +303,9 @@ pub struct DeviceInfo {
     pub added_by: Option<String>,
     /// Whether it may let others in.
     pub may_add: bool,
+    /// Whether this device does not talk to it, because its user said so.
+    #[serde(default)]
+    pub blocked: bool,
 }
 
 /// One line of `mesh spaces`: every space of the mesh, joined here or not.
@@ -410,11 +439,13 @@ mod tests {
                 route: Route::None,
                 why: String::new(),
                 last_seen: None,
+                blocked: false,
             }],
             spaces: vec![SpaceStatus::default()],
             bucket: None,
             relays: Vec::new(),
             problems: Vec::new(),
+            limits: None,
             socket: None,
         };
         let value = serde_json::to_value(&status).unwrap();
@@ -431,15 +462,15 @@ mod tests {
         };
         assert_eq!(
             keys(&value),
-            "bucket device locked mesh peers problems relays spaces v"
+            "bucket device limits locked mesh peers problems relays spaces v"
         );
         assert_eq!(
             keys(&value["peers"][0]),
-            "connected id last_seen name route why"
+            "blocked connected id last_seen name route why"
         );
         assert_eq!(
             keys(&value["spaces"][0]),
-            "bytes conflicts files items missing_bytes missing_items mode name only_here_items path problems state unconfirmed"
+            "bytes conflicts files items missing_bytes missing_items mode name only_here_items path paused_by paused_until problems state unconfirmed"
         );
         assert_eq!(value["peers"][0]["route"], "none");
         assert_eq!(value["spaces"][0]["state"], "idle");

@@ -143,6 +143,7 @@ impl World {
             | Effect::CloseWindow
             | Effect::Pair(_)
             | Effect::Watch { .. }
+            | Effect::Rest { .. }
             | Effect::Add { .. } => {}
         }
     }

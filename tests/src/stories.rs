@@ -7,6 +7,7 @@ mod killed;
 mod made_again;
 mod members;
 mod short;
+mod paused;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use killed::*;
 pub use made_again::*;
 pub use members::*;
 pub use short::short;
+pub use paused::*;
 
 /// A story and its name.
 pub type Story = (&'static str, fn());
@@ -99,6 +101,8 @@ pub const ALL: &[Story] = &[
     ("writable for a moment", writable_for_a_moment),
     ("power lost while healing", power_lost_while_healing),
     ("started over within steps", started_over_within_steps),
+    ("paused over a loss of power", paused_over_a_loss_of_power),
+    ("paused for a time", paused_for_a_time),
 ];
 
 const AB: Pair = (0, 1);

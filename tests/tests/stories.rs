@@ -65,6 +65,8 @@ told!(
     writable_for_a_moment,
     power_lost_while_healing,
     started_over_within_steps,
+    paused_over_a_loss_of_power,
+    paused_for_a_time,
 );
 
 /// All sequences of a few steps in a tiny tree; `MESH_SHORT=1` tells every one of three steps.

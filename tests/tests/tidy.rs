@@ -66,12 +66,17 @@ const IMPURE: [&str; 11] = [
 const DECIDES: [&str; 1] = ["node/src/engine/"];
 
 /// Files of the node and the command line that read a clock, and what for.
-const CLOCKS: [(&str, &str); 17] = [
+const CLOCKS: [(&str, &str); 19] = [
     ("node/src/node.rs", "the engine's time"),
     (
         "node/src/node/adding.rs",
         "how long a joining device waits for a tree",
     ),
+    (
+        "node/src/node/again.rs",
+        "when a database is tried again that could not be written",
+    ),
+    ("node/src/node/paced.rs", "tests only"),
     (
         "node/src/node/folders.rs",
         "names in the trash; age of a reader's connection",

@@ -40,6 +40,9 @@ fn row(device: &DeviceInfo) -> Vec<String> {
     if device.may_add {
         how.push_str(", may add others");
     }
+    if device.blocked {
+        how.push_str(", blocked here");
+    }
     vec![
         clean(&device.name),
         clean(&device.platform),

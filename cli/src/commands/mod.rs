@@ -14,12 +14,17 @@ pub(crate) mod add;
 pub(crate) mod completions;
 pub(crate) mod conflicts;
 pub(crate) mod demo;
+pub(crate) mod device;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod init;
 pub(crate) mod leave;
+pub(crate) mod limit;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod pair;
+pub(crate) mod pause;
 pub(crate) mod resume;
 pub(crate) mod scan;
 pub(crate) mod service;
@@ -27,6 +32,7 @@ pub(crate) mod spaces;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 /// What every command works with.
 #[derive(Clone, Debug)]
@@ -122,6 +128,9 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
     if let Command::Completions(args) = &cli.command {
         return completions::run(args);
     }
+    if let Command::Man(args) = &cli.command {
+        return man::run(args);
+    }
     if let Command::Demo(args) = cli.command {
         return demo::run(args, ui).await;
     }
@@ -143,6 +152,12 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Conflicts(args) => conflicts::run(&context, args).await,
         Command::Continue(args) => resume::go_on(&context, args).await,
         Command::Revert(args) => resume::revert(&context, args).await,
-        Command::Completions(_) | Command::Demo(_) => Ok(End::Done),
+        Command::Device(args) => device::run(&context, args).await,
+        Command::Why(args) => why::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args).await,
+        Command::Pause(args) => pause::pause(&context, args).await,
+        Command::Resume(args) => pause::resume(&context, args).await,
+        Command::Limit(args) => limit::run(&context, args).await,
+        Command::Completions(_) | Command::Man(_) | Command::Demo(_) => Ok(End::Done),
     }
 }

@@ -2,8 +2,8 @@
 
 use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
 
-use super::Context;
 use super::resume::folder_stop;
+use super::{Context, limit};
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
 use crate::{start, words};
@@ -52,6 +52,9 @@ fn show(context: &Context, ui: Ui, status: &Status) {
         for line in troubles(context, space) {
             ui.say(&format!("  {line}"));
         }
+    }
+    if let Some(limits) = &status.limits {
+        ui.say(&format!("\n{}", limit::sentence(limits)));
     }
     for problem in &status.problems {
         ui.say(&format!("\n{}", clean(&problem.reason)));
@@ -118,6 +121,7 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
         let name = clean(peer.map_or(device.as_str(), |peer| peer.name.as_str()));
         let state = match peer {
             Some(peer) if !peer.connected => format!(", {},", away(peer, now)),
+            _ if space.paused_by.contains(device) => ", which paused it,".to_owned(),
             _ => String::new(),
         };
         // What a device has not confirmed it may have all the same: it lacks it as far as is known here.
@@ -125,7 +129,10 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
             (0, false) => format!("{name} has it all"),
             (0, true) => format!("{name}{state} had it all when it left"),
             (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "change")),
-            (lacks, false) => format!("{name} has not confirmed {}", words::count(lacks, "change")),
+            (lacks, false) => format!(
+                "{name}{state} has not confirmed {}",
+                words::count(lacks, "change")
+            ),
         });
     }
     if space.unconfirmed.is_empty() {
@@ -151,7 +158,10 @@ fn here(space: &SpaceStatus) -> String {
         SpaceState::Scanning => "looking at the disk".into(),
         SpaceState::Syncing if space.missing_items == 0 => "syncing".into(),
         SpaceState::Syncing => format!("syncing, {}", missing()),
-        SpaceState::Paused => "paused".into(),
+        SpaceState::Paused => match space.paused_until {
+            None => "paused".into(),
+            Some(until) => format!("paused until {}", words::clock(until)),
+        },
         SpaceState::Stopped if space.missing_items == 0 => "stopped".into(),
         SpaceState::Stopped => format!("stopped, {}", missing()),
         SpaceState::Error => "in trouble".into(),
@@ -180,6 +190,13 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
             .map(|item| format!("{}: ", clean(item)))
             .unwrap_or_default();
         lines.push(format!("{item}{}", clean(&problem.reason)));
+    }
+    if space.state == SpaceState::Paused {
+        let name = clean(&space.name);
+        lines.push(format!(
+            "{} goes on",
+            context.next(&format!("resume {name}"))
+        ));
     }
     if space.state == SpaceState::Stopped {
         let name = clean(&space.name);
@@ -216,6 +233,7 @@ mod tests {
             route: Route::Lan,
             why: String::new(),
             last_seen,
+            blocked: false,
         }
     }
 

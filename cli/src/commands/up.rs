@@ -10,7 +10,7 @@ use ownmesh_node::api::Api;
 use ownmesh_node::command::{CommandError, ErrorReply, Kind};
 use ownmesh_node::db::DbError;
 use ownmesh_node::engine::StartError;
-use ownmesh_node::home::with_sources;
+use ownmesh_node::home::{Home, why_no_database, with_sources};
 use ownmesh_node::node::{Handle, Node, NodeError, Options};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
@@ -156,14 +156,18 @@ async fn start_node(context: &Context, args: &Args) -> Result<Handle> {
         mdns: start::mdns(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    Node::start(&context.home, options).await.map_err(refusal)
+    let started = Node::start(&context.home, options).await;
+    started.map_err(|error| refusal(&context.home, error))
 }
 
-fn refusal(error: NodeError) -> CommandError {
+fn refusal(home: &Home, error: NodeError) -> CommandError {
     match error {
         NodeError::Home(error) => error.into(),
         NodeError::Start(StartError::Db(error @ DbError::TooNew { .. })) => {
             CommandError::new(Kind::NewerVersion, error.to_string()).hint("nothing was changed")
+        }
+        NodeError::Start(StartError::Db(error @ DbError::Sqlite(_))) => {
+            CommandError::failed(why_no_database(&error, &home.db_path()))
         }
         error => CommandError::failed(with_sources(&error)),
     }

@@ -46,6 +46,24 @@ fn errors_are_objects_with_the_status_of_their_kind() {
             "too_large",
         ),
         ("POST", "/v1/spaces/nowhere/scan", "", b"", 404, "not_found"),
+        ("GET", "/v1/why", "", b"", 400, "usage"),
+        ("POST", "/v1/limits", json, b"{\"up\":1}", 400, "usage"),
+        (
+            "POST",
+            "/v1/limits",
+            json,
+            b"{\"up\":100000,\"schedule\":[\"8-9\"]}",
+            400,
+            "usage",
+        ),
+        (
+            "POST",
+            "/v1/pause",
+            json,
+            b"{\"space\":\"nowhere\"}",
+            404,
+            "not_found",
+        ),
     ] {
         let (got, value) = ask(&laptop, method, path, headers, body);
         assert_eq!(
@@ -54,6 +72,31 @@ fn errors_are_objects_with_the_status_of_their_kind() {
             "{method} {path}: {value}"
         );
     }
+}
+
+#[test]
+fn the_everyday_commands_are_there_too() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    let json = "Content-Type: application/json\r\n";
+    let get = |path: &str| ask(&laptop, "GET", path, "", b"");
+    let post = |path: &str, body: &str| ask(&laptop, "POST", path, json, body.as_bytes());
+    let (status, doctor) = get("/v1/doctor");
+    assert_eq!((status, &doctor["ok"]), (200, &true.into()), "{doctor:#}");
+    let (_, why) = get("/v1/why?path=%2Fetc%2Fhosts");
+    assert_eq!(why["state"], "outside");
+    let (_, limits) = post(
+        "/v1/limits",
+        r#"{"down":100000,"schedule":["22:00-06:00"]}"#,
+    );
+    assert_eq!(limits["schedule"][0], "22:00-06:00", "{limits}");
+    assert_eq!(get("/v1/limits").1["down"], 100_000);
+    assert_eq!(post("/v1/pause", "{}").1["spaces"], serde_json::json!([]));
+    assert_eq!(post("/v1/resume", "{}").0, 200);
+    let renamed = r#"{"device":"laptop","name":"study"}"#;
+    assert_eq!(post("/v1/devices/rename", renamed).0, 200);
+    let own = r#"{"device":"study","blocked":true}"#;
+    assert_eq!(post("/v1/devices/block", own).0, 409);
 }
 
 #[test]

@@ -241,7 +241,7 @@ fn what_is_neither_code_nor_ticket_is_told_apart() {
         let ended = desktop.mesh(&[&["--json", "pair"], args].concat());
         (ended.code, ended.error()["message"].to_string())
     };
-    assert_eq!(error(&["123-456-78", "--yes"]).0, 5);
+    assert_eq!(error(&["123-456-78", "--yes"]).0, 2);
     assert_eq!(error(&["nothing-there", "--yes"]).0, 6);
     assert!(error(&["nothing-there", "--yes"]).1.contains("nine digits"));
     assert_eq!(error(&["MESH1:AE", "--yes"]).0, 4);

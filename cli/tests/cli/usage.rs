@@ -18,7 +18,7 @@ fn the_commands_are_these() {
         .collect();
     assert_eq!(
         commands.join(" "),
-        "demo init up down service status wait pair devices add spaces ls scan leave conflicts continue revert completions help"
+        "demo init up down service status wait pair devices device add spaces ls scan leave conflicts continue revert why doctor pause resume limit completions man help"
     );
 }
 
@@ -54,6 +54,11 @@ fn wrong_usage_is_2() {
         &["add"],
         &["wait", "--all", "--device", "x"],
         &["up", "--listen", "x"],
+        &["pair", "12", "--yes"],
+        &["pause", "--for", "soon"],
+        &["limit", "--up", "fast"],
+        &["limit", "--schedule", "8-9"],
+        &["device"],
     ] {
         let ended = world.mesh(args);
         assert_eq!(ended.code, 2, "{args:?}");
@@ -158,4 +163,33 @@ fn nobody_to_ask_is_4() {
     assert!(!world.path("words").exists());
     let laptop = world.device("laptop").init();
     assert_eq!(laptop.mesh(&["pair"]).code, 4);
+}
+
+#[test]
+fn man_pages_and_completions_come_from_the_definition() {
+    let world = World::new();
+    let dir = world.path("man/man1");
+    let ended = world.mesh(&["man", dir.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for page in ["mesh.1", "mesh-status.1", "mesh-device-rename.1"] {
+        let text = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(text.contains(".TH "), "{page}: {text}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = world.mesh(&["completions", shell]);
+        assert!(
+            ended.code == 0 && ended.stdout.contains("doctor"),
+            "{shell}"
+        );
+    }
+    // What cannot be written is named.
+    let file = world.path("file");
+    std::fs::write(&file, "").unwrap();
+    let ended = world.mesh(&["man", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.stderr.contains(file.to_str().unwrap()),
+        "{}",
+        ended.stderr
+    );
 }

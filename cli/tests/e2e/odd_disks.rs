@@ -44,7 +44,13 @@ fn a_full_disk_is_shown_and_sync_goes_on_when_there_is_room() {
         laptop.write(&format!("large-{part}"), vec![part; 5 << 20]);
     }
     laptop.scan();
-    complains(&desktop, "the full disk is shown");
+    let shown = complains(&desktop, "the full disk is shown");
+    assert!(
+        shown
+            .to_string()
+            .contains("no room left on the disk for large-"),
+        "{shown}"
+    );
     let waited = laptop.mesh(&["wait", "--all", "--timeout", "1"]);
     assert_eq!(
         waited.code, 7,
@@ -66,6 +72,37 @@ fn a_full_disk_is_shown_and_sync_goes_on_when_there_is_room() {
         )
     });
     desktop.kill();
+}
+
+#[test]
+fn a_full_disk_under_the_home_is_called_that() {
+    let Some(world) = World::lan() else { return };
+    let mut laptop = world.device("laptop");
+    let home = laptop.home.display().to_string();
+    let (lan, side) = laptop.side.clone().unwrap();
+    lan.run(
+        side,
+        &format!("mkdir {home} && mount -t tmpfs -o size=8m,mode=700 tmpfs {home}"),
+    )
+    .unwrap();
+    laptop.init();
+    laptop.add();
+    let fill = format!("dd if=/dev/zero of={home}/fill bs=4k 2>/dev/null || true");
+    lan.run(side, &fill).unwrap();
+    // The log has some room left in what it holds already: it is used up before long.
+    until("it is said", || {
+        let renamed = laptop.mesh(&["device", "rename", "laptop", "other"]);
+        let back = laptop.mesh(&["device", "rename", "other", "laptop"]);
+        let said = [&renamed, &back].map(|e| e.stdout.clone());
+        let full = format!("no room left on the disk of {home}/mesh.db");
+        check(said.iter().any(|s| s.contains(&full)), said)
+    });
+    lan.run(side, &format!("rm {home}/fill")).unwrap();
+    until("it goes on", || {
+        let ended = laptop.mesh(&["scan", "docs", "--wait"]);
+        check(ended.code == 0, ended)
+    });
+    laptop.down();
 }
 
 #[test]

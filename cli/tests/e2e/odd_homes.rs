@@ -87,6 +87,11 @@ fn two_homes_of_one_seed_are_noticed_and_lose_nothing() {
             let told = all.iter().any(|s| s.to_string().contains("cop"));
             check(told, all)
         });
+        until("both copies are told", || {
+            let both = [&laptop, &twin].map(|d| d.json(&["status"])["problems"].to_string());
+            let told = both.iter().all(|p| p.contains("two copies of this device"));
+            check(told, both)
+        });
         twin.kill();
     }
     laptop.write("b", "b");

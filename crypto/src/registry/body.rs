@@ -35,6 +35,8 @@ pub enum Body {
     Epoch(Epoch),
     /// An epoch key, sealed to members. Kind 6.
     Grants(Grants),
+    /// A device goes by another name. Kind 7.
+    Name(Name),
 }
 
 /// The mesh exists; signed by its root.
@@ -192,6 +194,24 @@ pub struct Recipient {
     pub sealed: SealedKey,
 }
 
+/// A device goes by another name; signed by any member.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Name {
+    /// Whose.
+    #[n(0)]
+    pub device_id: DeviceId,
+    /// The name; two devices may have the same.
+    #[n(1)]
+    pub name: String,
+    /// One more than that of the name it replaces, the first being 1: of two given apart the higher number stands, then the
+    /// lower statement hash.
+    #[n(2)]
+    pub number: u32,
+    /// Shown only.
+    #[n(3)]
+    pub created_at: u64,
+}
+
 impl Body {
     pub(super) fn encode(&self) -> (u8, Vec<u8>) {
         fn vec<T: Encode<()>>(body: &T) -> Vec<u8> {
@@ -204,6 +224,7 @@ impl Body {
             Self::Space(body) => (4, vec(body)),
             Self::Epoch(body) => (5, vec(body)),
             Self::Grants(body) => (6, vec(body)),
+            Self::Name(body) => (7, vec(body)),
         }
     }
 
@@ -224,6 +245,7 @@ impl Body {
             4 => Self::Space(read(payload)?),
             5 => Self::Epoch(read(payload)?),
             6 => Self::Grants(read(payload)?),
+            7 => Self::Name(read(payload)?),
             _ => return Err(StatementError::UnknownKind(kind)),
         };
         body.check()?;
@@ -242,6 +264,7 @@ impl Body {
                 Ok(())
             }
             Self::Space(body) => check_text(&body.name, MAX_NAME),
+            Self::Name(body) => check_text(&body.name, MAX_NAME),
             Self::Grants(body) if body.recipients.len() > MAX_DEVICES => {
                 Err(StatementError::TooLarge)
             }

@@ -10,7 +10,7 @@ use crate::keys::{DeviceCard, DeviceKeys};
 use crate::labels::Label;
 use crate::master::RootKeys;
 use crate::registry::body::{
-    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, Recipient, Space, SpaceKind,
+    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, Name, Recipient, Space, SpaceKind,
 };
 use crate::registry::statement::{Signer, Statement};
 use crate::registry::view::{EpochEntry, View};
@@ -121,6 +121,23 @@ pub fn space(
             created_at,
         }),
     )
+}
+
+/// Gives a device another name, in place of the one that stands in `view`.
+pub fn name(
+    keys: &DeviceKeys,
+    view: &View,
+    device_id: DeviceId,
+    name: &str,
+    created_at: u64,
+) -> Result<Statement, StatementError> {
+    let body = Name {
+        device_id,
+        name: name.to_owned(),
+        number: view.renamed(&device_id).saturating_add(1),
+        created_at,
+    };
+    By::Device(keys).sign(&view.mesh_id, &Body::Name(body))
 }
 
 /// Opens an epoch. Its grants are statements of their own: [`grants`].

@@ -20,11 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use body::check_text;
 pub use body::{
-    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, MAX_NAME, MAX_PLATFORM, Recipient,
-    Space, SpaceKind,
+    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, MAX_NAME, MAX_PLATFORM, Name,
+    Recipient, Space, SpaceKind,
 };
 pub use build::{
-    By, GrantError, delegation, device, epoch, genesis, grants, open_grant, open_recovery, space,
+    By, GrantError, delegation, device, epoch, genesis, grants, name, open_grant, open_recovery,
+    space,
 };
 pub use statement::{MAX_STATEMENT, Signer, Statement};
 pub use view::{DeviceEntry, EpochEntry, SpaceEntry, View};
@@ -38,6 +39,9 @@ pub const MAX_DEVICES: usize = 32;
 
 /// Spaces a mesh is meant to have at most. Whoever adds one checks it first.
 pub const MAX_SPACES: usize = 1024;
+
+/// How often a device may be renamed. Whoever renames one checks it first: names are kept for ever.
+pub const MAX_RENAMES: u32 = 64;
 
 /// Statements a registry holds at most.
 pub const MAX_STATEMENTS: usize = 4096;

@@ -442,6 +442,36 @@ fn names_are_for_people() {
 
 /// Two devices open an epoch of the same number at once; everybody seals with the same one and reads both.
 #[test]
+fn the_name_given_last_stands() {
+    let mut world = World::new();
+    let nas = world.nas.device_id();
+    let named = |world: &World, by: &DeviceKeys, text: &str| {
+        name(by, world.set.view(), nas, text, 1).unwrap()
+    };
+    let (one, two) = (
+        named(&world, &world.laptop, "cellar"),
+        named(&world, &world.nas, "attic"),
+    );
+    world.must(&one);
+    let after_one = named(&world, &world.laptop, "shed");
+    world.must(&two);
+    let lower = if one.hash() < two.hash() {
+        "cellar"
+    } else {
+        "attic"
+    };
+    assert_eq!(world.set.view().devices[&nas].name, lower);
+    world.must(&after_one);
+    assert_eq!(world.set.view().devices[&nas].name, "shed");
+    assert_eq!(world.set.view().renamed(&nas), 2);
+    // Admitted once more by the root: what it was called at first does not come back.
+    let again = world.device(By::Root(&world.root), "nas", &world.nas);
+    world.must(&again);
+    assert_eq!(world.set.view().devices[&nas].name, "shed");
+    assert!(name(&world.nas, world.set.view(), nas, "a\nb", 1).is_err());
+}
+
+#[test]
 fn concurrent_epochs() {
     let mut world = World::new();
     let first = world.docs();

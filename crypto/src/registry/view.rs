@@ -9,7 +9,7 @@ use crate::grant::SealedKey;
 use crate::ids::{DeviceId, KeyId, MeshId, SpaceId, StatementHash};
 use crate::keys::DevicePublic;
 use crate::registry::body::{
-    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, Space, SpaceKind,
+    Body, Delegation, Device, Epoch, Genesis, Grants, JoinPath, Name, Space, SpaceKind,
 };
 use crate::registry::statement::{Signer, Statement};
 
@@ -34,6 +34,8 @@ pub struct View {
     pub epochs: BTreeMap<SpaceId, Vec<EpochEntry>>,
     delegates: BTreeMap<DeviceId, bool>,
     grants: BTreeMap<(SpaceId, KeyId), KeyGrants>,
+    /// Names given later: number, statement, name.
+    names: BTreeMap<DeviceId, (u32, StatementHash, String)>,
 }
 
 /// One device.
@@ -135,7 +137,13 @@ impl View {
             epochs: BTreeMap::new(),
             delegates: BTreeMap::new(),
             grants: BTreeMap::new(),
+            names: BTreeMap::new(),
         }
+    }
+
+    /// How often a device was renamed, as far as it shows: the number of the name that stands.
+    pub fn renamed(&self, device: &DeviceId) -> u32 {
+        self.names.get(device).map_or(0, |name| name.0)
     }
 
     /// The key that must have signed, if the signer is known.
@@ -155,7 +163,9 @@ impl View {
             Body::Genesis(_) => false,
             Body::Delegation(_) => self.delegates.get(&device) == Some(&true),
             Body::Device(_) => self.delegates.contains_key(&device),
-            Body::Space(_) | Body::Epoch(_) | Body::Grants(_) => self.devices.contains_key(&device),
+            Body::Space(_) | Body::Epoch(_) | Body::Grants(_) | Body::Name(_) => {
+                self.devices.contains_key(&device)
+            }
         }
     }
 
@@ -169,7 +179,22 @@ impl View {
             Body::Space(body) => self.apply_space(body, hash),
             Body::Epoch(body) => self.apply_epoch(body, signer, hash),
             Body::Grants(body) => self.apply_grants(body),
+            Body::Name(body) => self.apply_name(body, hash),
         }
+    }
+
+    fn apply_name(&mut self, body: &Name, statement: StatementHash) {
+        let stands = |(number, hash, _): &(u32, StatementHash, String)| {
+            (*number, std::cmp::Reverse(*hash)) >= (body.number, std::cmp::Reverse(statement))
+        };
+        if self.names.get(&body.device_id).is_some_and(stands) {
+            return;
+        }
+        if let Some(entry) = self.devices.get_mut(&body.device_id) {
+            entry.name.clone_from(&body.name);
+        }
+        let name = (body.number, statement, body.name.clone());
+        self.names.insert(body.device_id, name);
     }
 
     fn apply_delegation(&mut self, body: &Delegation) {
@@ -189,8 +214,9 @@ impl View {
             return;
         }
         let delegate = self.delegates.get(&body.device_id);
+        let later = self.names.get(&body.device_id).map(|name| &name.2);
         let entry = DeviceEntry {
-            name: body.name.clone(),
+            name: later.unwrap_or(&body.name).clone(),
             platform: body.platform.clone(),
             public: body.card.public,
             added_by,

@@ -11,13 +11,17 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::{openapi, pairing, uri};
+use super::{asked, openapi, pairing, uri};
 use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
 };
+use crate::db::NO_ROOM;
 use crate::engine::{Engine, Now};
+use crate::home::Home;
+use crate::limits::Limits;
 use crate::node::{Handle, Stopped};
+use crate::told::{BlockRequest, PauseRequest, RenameRequest, ResumeRequest, SpacesReply};
 
 /// What every request may use.
 pub(super) struct Context {
@@ -25,6 +29,8 @@ pub(super) struct Context {
     pub(super) handle: Handle,
     /// Turns true when the API is closing; `POST /v1/down` turns it.
     pub(super) closing: watch::Sender<bool>,
+    /// The device's home.
+    pub(super) home: Home,
     /// Where the socket is, when not in the home.
     pub(super) socket: Option<String>,
 }
@@ -35,7 +41,8 @@ impl Context {
         &self,
         f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
     ) -> Result<R, CommandError> {
-        self.handle.call(f).await.map_err(|Stopped| stopping())
+        let answer = self.handle.call(f).await;
+        answer.map_err(|Stopped| self.stopping())
     }
 
     /// Asks the engine for something that takes time; it answers through the sender.
@@ -47,8 +54,18 @@ impl Context {
         self.ask(|engine, now| f(engine, now, done)).await?;
         let mut closing = self.closing.subscribe();
         tokio::select! {
-            answer = answer => answer.map_err(|_| stopping())?,
-            () = closed(&mut closing) => Err(stopping()),
+            answer = answer => answer.map_err(|_| self.stopping())?,
+            () = closed(&mut closing) => Err(self.stopping()),
+        }
+    }
+
+    /// Why there is no answer.
+    fn stopping(&self) -> CommandError {
+        match self.handle.held_up() {
+            Some(why) => CommandError::failed(why)
+                .hint("the node goes on by itself when it can write again")
+                .retry(),
+            None => CommandError::not_running("the node is stopping"),
         }
     }
 }
@@ -58,15 +75,19 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-fn stopping() -> CommandError {
-    CommandError::not_running("the node is stopping")
-}
-
 /// Answers a request, always.
 pub(super) async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Reply {
     match call(&context, request).await {
         Ok(reply) => reply,
-        Err(error) => reply::error(error),
+        Err(mut error) => {
+            if error.message == NO_ROOM {
+                let path = context.home.db_path().display().to_string();
+                error.message = format!("no room left on the disk of {path}");
+                error.item = Some(path);
+                error.retry = true;
+            }
+            reply::error(error)
+        }
     }
 }
 
@@ -138,6 +159,46 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             let ResolveRequest { item, keep } = body.json()?;
             context
                 .ask(move |engine, now| engine.resolve(&item, keep, now))
+                .await??;
+            Ok(done())
+        }
+        Call::Why => asked::why(context, query.as_deref()).await,
+        Call::Doctor => asked::doctor(context).await,
+        Call::Pause => {
+            let PauseRequest { space, seconds } = body.json()?;
+            let spaces = context
+                .ask(move |engine, now| engine.pause(space.as_deref(), seconds, now))
+                .await??;
+            Ok(reply::object(&SpacesReply { spaces }))
+        }
+        Call::Resume => {
+            let ResumeRequest { space } = body.json()?;
+            let spaces = context
+                .ask(move |engine, now| engine.unpause(space.as_deref(), now))
+                .await??;
+            Ok(reply::object(&SpacesReply { spaces }))
+        }
+        Call::Limits => Ok(reply::object(
+            &context.ask(|engine, now| engine.limits(now)).await?,
+        )),
+        Call::SetLimits => {
+            let limits: Limits = body.json()?;
+            let limits = context
+                .ask(move |engine, now| engine.set_limits(limits, now))
+                .await??;
+            Ok(reply::object(&limits))
+        }
+        Call::Rename => {
+            let RenameRequest { device, name } = body.json()?;
+            context
+                .ask(move |engine, now| engine.rename_device(&device, &name, now))
+                .await??;
+            Ok(done())
+        }
+        Call::Block => {
+            let BlockRequest { device, blocked } = body.json()?;
+            context
+                .ask(move |engine, now| engine.block(&device, blocked, now))
                 .await??;
             Ok(done())
         }

@@ -12,8 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::command::CommandError;
-use crate::home::{HomeError, NodeLock};
+use crate::home::{Home, HomeError, NodeLock};
 
+mod asked;
 mod body;
 mod calls;
 #[cfg(unix)]
@@ -61,6 +62,7 @@ pub struct Api {
     #[cfg(unix)]
     listener: tokio::net::UnixListener,
     path: PathBuf,
+    home: Home,
 }
 
 impl Api {
@@ -75,7 +77,12 @@ impl Api {
                 path: path.clone(),
                 source,
             })?;
-            Ok(Self { listener, path })
+            let home = lock.home().clone();
+            Ok(Self {
+                listener,
+                path,
+                home,
+            })
         }
         #[cfg(not(unix))]
         {

@@ -2,6 +2,8 @@
 //!
 //! Paths come from the route table; schemas are written here by hand, and the tests hold them against the structs.
 
+mod told;
+
 use serde_json::{Map, Value, json};
 
 use super::routes::{ROUTES, Route};
@@ -64,7 +66,6 @@ fn operation(route: &Route) -> Value {
 fn schemas() -> Value {
     let time = json!({ "type": "string", "format": "date-time" });
     let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
-    let one = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let word = |words: &[&str]| json!({ "type": "string", "enum": words });
     let (text, count, flag) = (
         json!({ "type": "string" }),
@@ -78,14 +79,15 @@ fn schemas() -> Value {
     ]);
     let state = word(&["idle", "scanning", "syncing", "paused", "stopped", "error"]);
     let v = &count;
-    json!({
+    let mut all = json!({
         "Status": object(&[("v", v), ("device", &one("ThisDevice")), ("mesh", &one("MeshInfo")), ("locked", &flag),
             ("peers", &list("Peer")), ("spaces", &list("SpaceStatus")), ("bucket?", &one("BucketStatus")),
-            ("relays", &list("RelayStatus")), ("problems", &list("Problem")), ("socket?", &text)]),
+            ("relays", &list("RelayStatus")), ("problems", &list("Problem")), ("limits?", &one("LimitsNow")), ("socket?", &text)]),
         "ThisDevice": object(&[("id", &text), ("name", &text), ("version", &text)]),
         "MeshInfo": object(&[("id", &text), ("name", &text), ("devices", &count)]),
-        "Peer": object(&[("id", &text), ("name", &text), ("connected", &flag), ("route", &route), ("why", &text), ("last_seen?", &time)]),
-        "SpaceStatus": object(&[("name", &text), ("path", &text), ("mode", &word(&MODES)), ("state", &state), ("items", &count),
+        "Peer": object(&[("id", &text), ("name", &text), ("connected", &flag), ("route", &route), ("why", &text), ("last_seen?", &time),
+            ("blocked", &flag)]),
+        "SpaceStatus": object(&[("name", &text), ("path", &text), ("mode", &word(&MODES)), ("state", &state), ("paused_until?", &time), ("paused_by", &texts), ("items", &count),
             ("files", &count), ("bytes", &count), ("missing_items", &count), ("missing_bytes", &count), ("conflicts", &count),
             ("only_here_items", &count), ("unconfirmed", &json!({ "type": "object", "additionalProperties": count })),
             ("problems", &list("Problem"))]),
@@ -95,7 +97,8 @@ fn schemas() -> Value {
         "RelayStatus": object(&[("name", &text), ("state", &text), ("mailbox_bytes", &count)]),
         "Devices": object(&[("v", v), ("devices", &list("DeviceInfo"))]),
         "DeviceInfo": object(&[("id", &text), ("name", &text), ("platform", &text), ("version?", &text), ("this_device", &flag),
-            ("connected", &flag), ("route", &route), ("last_seen?", &time), ("added_by?", &text), ("may_add", &flag)]),
+            ("connected", &flag), ("route", &route), ("last_seen?", &time), ("added_by?", &text), ("may_add", &flag),
+            ("blocked", &flag)]),
         "Spaces": object(&[("v", v), ("spaces", &list("SpaceInfo"))]),
         "SpaceInfo": object(&[("name", &text), ("joined", &flag), ("path?", &text), ("mode?", &word(&MODES)), ("state?", &state),
             ("items", &count), ("files", &count), ("bytes", &count), ("devices", &texts)]),
@@ -125,7 +128,15 @@ fn schemas() -> Value {
         "Error": object(&[("v", v), ("error", &one("CommandError"))]),
         "CommandError": object(&[("kind", &json!({ "type": "string", "enum": kinds })), ("message", &text), ("hint", &text),
             ("retry", &flag), ("item?", &text), ("preview?", &one("AddPreview"))]),
-    })
+    });
+    for (name, schema) in told::schemas() {
+        all[name] = schema;
+    }
+    all
+}
+
+fn one(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 fn object(fields: &[(&str, &Value)]) -> Value {
@@ -149,7 +160,11 @@ mod tests {
 
     use super::*;
     use crate::command::*;
+    use crate::doctor::{Check, Doctor};
+    use crate::limits::{Limits, LimitsNow};
     use crate::status::*;
+    use crate::told::*;
+    use crate::why::{OnDisk, Why, WhyDevice};
 
     #[test]
     fn the_description_and_the_table_agree() {
@@ -243,6 +258,18 @@ mod tests {
             },
         );
         same("AddPreview", &AddPreview::default());
+        same("PauseRequest", &PauseRequest::default());
+        same("ResumeRequest", &ResumeRequest::default());
+        same("SpacesReply", &SpacesReply::default());
+        same("Limits", &Limits::default());
+        same("LimitsNow", &LimitsNow::default());
+        same("RenameRequest", &RenameRequest::default());
+        same("BlockRequest", &BlockRequest::default());
+        same("Why", &Why::default());
+        same("OnDisk", &OnDisk::default());
+        same("WhyDevice", &WhyDevice::default());
+        same("Doctor", &Doctor::default());
+        same("Check", &Check::default());
         same("WaitRequest", &WaitRequest::default());
         same("WaitReply", &WaitReply::default());
         same(

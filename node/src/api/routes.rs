@@ -20,6 +20,14 @@ pub(super) enum Call {
     Items,
     Conflicts,
     Resolve,
+    Pause,
+    Resume,
+    Limits,
+    SetLimits,
+    Rename,
+    Block,
+    Why,
+    Doctor,
     Wait,
     Pair,
     Confirm,
@@ -81,7 +89,7 @@ impl Route {
 }
 
 /// Everything the API answers to.
-pub(super) static ROUTES: [Route; 18] = [
+pub(super) static ROUTES: [Route; 26] = [
     Route::new(
         Method::GET,
         "/v1/status",
@@ -170,6 +178,68 @@ pub(super) static ROUTES: [Route; 18] = [
         "Settles a conflict, for all devices",
     )
     .body("ResolveRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/why",
+        Call::Why,
+        "Why",
+        "Everything known about one path: absolute, or below the root of the space that is named",
+    )
+    .query(&["path", "space"]),
+    Route::new(
+        Method::GET,
+        "/v1/doctor",
+        Call::Doctor,
+        "Doctor",
+        "Checks this device and its surroundings; each finding names its remedy",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/pause",
+        Call::Pause,
+        "SpacesReply",
+        "Makes a space wait, or all: it neither scans nor sends nor takes in",
+    )
+    .body("PauseRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/resume",
+        Call::Resume,
+        "SpacesReply",
+        "Lets a paused space go on, or all",
+    )
+    .body("ResumeRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/limits",
+        Call::Limits,
+        "LimitsNow",
+        "How fast this device may be, and whether that applies now",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/limits",
+        Call::SetLimits,
+        "LimitsNow",
+        "Puts other limits in place of all there were",
+    )
+    .body("Limits"),
+    Route::new(
+        Method::POST,
+        "/v1/devices/rename",
+        Call::Rename,
+        "Done",
+        "Gives a device another name, everywhere",
+    )
+    .body("RenameRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/devices/block",
+        Call::Block,
+        "Done",
+        "Stops talking to a device, or talks to it again; on this device alone",
+    )
+    .body("BlockRequest"),
     Route::new(
         Method::POST,
         "/v1/wait",

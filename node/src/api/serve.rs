@@ -36,6 +36,7 @@ impl Api {
             handle,
             closing,
             socket,
+            home: self.home.clone(),
         });
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();

@@ -328,3 +328,14 @@ pub fn files(conn: &Connection, space: i64) -> Result<u64, DbError> {
         .query_row([space], |row| row.get(0))?;
     Ok(n.cast_unsigned())
 }
+
+/// How many directories stand on this disk, over all spaces.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn directories(conn: &Connection) -> Result<u64, DbError> {
+    let dir = kind_column(ownmesh_crdt::item::Kind::Dir);
+    let count = "SELECT count(*) FROM base WHERE kind = ?1";
+    let n: i64 = conn.query_row(count, [dir], |row| row.get(0))?;
+    Ok(n.cast_unsigned())
+}

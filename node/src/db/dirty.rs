@@ -64,6 +64,43 @@ pub fn after(
     Ok(out)
 }
 
+/// Whether an item is on the list.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn has(conn: &Connection, space: i64, item: &ItemId) -> Result<bool, DbError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM dirty WHERE space = ?1 AND item = ?2")?
+        .exists(params![space, item.as_bytes()])?)
+}
+
+/// Items with little content on the list after number `after`, the newest first.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn small(
+    conn: &Connection,
+    space: i64,
+    after: i64,
+    bytes: u64,
+    limit: usize,
+) -> Result<Vec<(i64, ItemId)>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT n, item FROM dirty WHERE n > ?2 AND space = ?1 AND bytes BETWEEN 1 AND ?3 ORDER BY n DESC LIMIT ?4",
+    )?;
+    let mut rows = query.query(params![
+        space,
+        after,
+        bytes.cast_signed(),
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    ])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
+    }
+    Ok(out)
+}
+
 /// How many items are on the list, and their bytes.
 ///
 /// # Errors

@@ -212,6 +212,62 @@ pub fn place(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<Spot
     Ok(rows.next()?.map(spot).transpose()?.map(|(_, _, s)| s))
 }
 
+/// Where an item shows in the tree, from the space's root; nothing if it is not part of it.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn shown_path(conn: &Connection, space: i64, item: &ItemId) -> Result<Option<String>, DbError> {
+    let (mut at, mut names) = (*item, Vec::new());
+    while at != ItemId::ROOT {
+        let Some(spot) = place(conn, space, &at)? else {
+            return Ok(None);
+        };
+        let (Some(name), Some(up), true) = (spot.shown, spot.ep, names.len() < MAX_DEPTH) else {
+            return Ok(None);
+        };
+        names.push(name);
+        at = up;
+    }
+    names.reverse();
+    Ok(Some(names.join("/")))
+}
+
+/// The live item that shows under a name in a directory.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn shown_at(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+) -> Result<Option<ItemId>, DbError> {
+    let found = children(conn, space, dir)?;
+    let fits = |(id, spot): (ItemId, Spot)| (spot.shown.as_deref() == Some(name)).then_some(id);
+    Ok(found.into_iter().find_map(fits))
+}
+
+/// The item that was deleted last under a name in a directory. Goes through all items: for people's questions only.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn dead_at(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+) -> Result<Option<ItemId>, DbError> {
+    let found = super::ids(
+        conn,
+        "SELECT id FROM item WHERE space = ?1 AND up = ?2 AND name = ?3 AND alive = 0 ORDER BY k DESC LIMIT 1",
+        &[&space, dir.as_bytes(), &name],
+    )?;
+    Ok(found.into_iter().next())
+}
+
+/// Directories above one another that are followed; cycles are cut before they get here.
+const MAX_DEPTH: usize = 1_000;
+
 /// Whether any document of this id is known, live, moved or dead.
 ///
 /// # Errors

@@ -321,6 +321,16 @@ pub fn outbox(
     Ok(out)
 }
 
+/// Whether a change of an item waits to be sealed.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn queued(conn: &Connection, space: i64, item: &ItemId) -> Result<bool, DbError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM outbox WHERE space = ?1 AND item = ?2 LIMIT 1")?
+        .exists(params![space, item.as_bytes()])?)
+}
+
 /// Whether own changes wait for a batch. Asked after every event, so it does not count them.
 ///
 /// # Errors

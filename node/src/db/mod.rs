@@ -19,6 +19,7 @@ pub mod logs;
 pub mod marks;
 pub mod placing;
 pub mod schema;
+pub mod settings;
 pub mod spaces;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ use rusqlite::{OpenFlags, TransactionBehavior};
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// SQLite said no: a full or read-only disk, or a damaged file.
-    #[error("the device's database could not be used")]
+    #[error("{}", if no_room(.0) { NO_ROOM } else { "the device's database could not be used" })]
     Sqlite(#[from] rusqlite::Error),
     /// The file was written by a newer version of this program.
     #[error(
@@ -50,6 +51,21 @@ pub enum DbError {
     /// The file is not a mesh database, or was never finished.
     #[error("{0} is no database of a mesh device")]
     NotOurs(PathBuf),
+}
+
+impl DbError {
+    /// Whether the disk is full, as far as SQLite says.
+    #[must_use]
+    pub fn no_room(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if no_room(error))
+    }
+}
+
+/// What a full disk is called where it is not known which.
+pub(crate) const NO_ROOM: &str = "no room left for the device's database";
+
+fn no_room(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 /// What a new home's database starts with.

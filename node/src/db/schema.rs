@@ -63,6 +63,28 @@ CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NUL
   main BLOB, main_counter INTEGER, main_actor BLOB, PRIMARY KEY(space, id)) WITHOUT ROWID;
 ";
 
+/// The version of the tables in a file.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn version(conn: &Connection) -> Result<i64, DbError> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// What SQLite finds wrong with a file; reads all of it.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn damage(conn: &Connection) -> Result<Vec<String>, DbError> {
+    let mut said = Vec::new();
+    conn.pragma_query(None, "quick_check", |row| {
+        said.push(row.get::<_, String>(0)?);
+        Ok(())
+    })?;
+    said.retain(|line| line != "ok");
+    Ok(said)
+}
+
 /// Makes or upgrades the tables.
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -181,6 +181,14 @@ pub fn put_member(conn: &Connection, n: i64, m: &Member) -> Result<(), DbError> 
     Ok(())
 }
 
+/// When somebody last said something about any space, by this device's clock (Unix ms).
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn newest_word(conn: &Connection) -> Result<Option<i64>, DbError> {
+    Ok(conn.query_row("SELECT max(heard) FROM member", [], |row| row.get(0))?)
+}
+
 /// Everybody who said something about a space.
 ///
 /// # Errors

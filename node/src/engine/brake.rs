@@ -188,6 +188,7 @@ impl Engine {
     /// No such space, or it is not stopped.
     pub fn go_on(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
+        self.not_paused(n)?;
         let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref());
         if why.is_some_and(|why| why.starts_with("folder")) {
             // What stands there is taken for the folder from now on; the next scan says what is in
@@ -222,6 +223,7 @@ impl Engine {
     /// No such space, or it is not stopped.
     pub fn revert(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
+        self.not_paused(n)?;
         if let Some(space) = self.spaces.get_mut(&n)
             && space.stopped().is_some_and(|why| why.starts_with("folder"))
         {

@@ -15,7 +15,7 @@ use super::space::{DISK, RETRY};
 use super::work::TURN;
 use super::{Effect, Engine, Job, Now};
 use crate::content::staging;
-use crate::db::{DbError, base};
+use crate::db::{DbError, base, items};
 use crate::disk::Meta;
 use crate::disk::hash::Chunk;
 
@@ -303,7 +303,10 @@ impl Engine {
                             trouble.push(reason);
                         }
                         Missed::NoSpace => {
-                            space.problem("", DISK, "no room left on the disk".into(), now.wall);
+                            let path = items::shown_path(self.db.read(), n, &item)?;
+                            let path = path.unwrap_or_else(|| item.to_string());
+                            let reason = format!("no room left on the disk for {path}");
+                            space.problem("", DISK, reason, now.wall);
                             space.retry_at = Some(now.mono + 5 * RETRY);
                             space
                                 .absent

@@ -43,6 +43,7 @@ impl Engine {
             missing_items,
             missing_bytes,
             items: space.row.totals.items.max(0).cast_unsigned(),
+            paused: space.is_paused(),
         })
     }
 
@@ -56,7 +57,7 @@ impl Engine {
     }
 
     /// Says it to every ready peer.
-    fn tell(&mut self, hello: &SpaceHello) {
+    pub(super) fn tell(&mut self, hello: &SpaceHello) {
         for (device, _) in self.peers.iter().filter(|(_, p)| p.ready) {
             self.effects.push(Effect::Send {
                 device: *device,
@@ -112,6 +113,10 @@ impl Engine {
             *state = PeerSpace::default();
         }
         state.joined = hello.joined;
+        if std::mem::replace(&mut state.paused, hello.paused) != hello.paused {
+            // What was on its way when it paused was not taken in.
+            state.again();
+        }
         state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
@@ -140,6 +145,9 @@ impl Engine {
         })?;
         if hello.joined {
             if let Some(space) = self.spaces.get_mut(&n) {
+                if hello.paused {
+                    space.gives_no_more(now, device);
+                }
                 space.absent.retain(|(d, _), _| d != device);
                 space.again = true;
                 if space.state_from().is_none() {
@@ -261,5 +269,6 @@ fn not_here(space: SpaceId) -> SpaceHello {
         missing_items: 0,
         missing_bytes: 0,
         items: 0,
+        paused: false,
     }
 }

@@ -65,7 +65,7 @@ impl Engine {
             Message::Page { space, bytes } => self.take_page(now, device, &space, &bytes),
             Message::Superseded { .. } => Ok(()),
             Message::Bye { reason } => {
-                if reason == AGAIN {
+                if !self.heard_of_twin(now, device, &reason) && reason == AGAIN {
                     for state in self
                         .peers
                         .get_mut(device)
@@ -126,7 +126,8 @@ impl Engine {
         let Some(n) = self.number(id) else {
             return Ok(());
         };
-        let Some(space) = self.spaces.get_mut(&n) else {
+        // Sent before the sender heard that this space rests: it comes again.
+        let Some(space) = self.spaces.get_mut(&n).filter(|s| !s.is_paused()) else {
             return Ok(());
         };
         let (registry, keys, tally, secret) =

@@ -34,7 +34,7 @@ pub(super) struct Transfer {
 impl Engine {
     /// Asks for state where it is lacking and nobody is asked, or whoever is asked gives none.
     pub(super) fn seek_state(&mut self, now: Now) -> Result<(), DbError> {
-        let due = |s: &&super::Space| s.seek_at.is_some_and(|at| now.mono >= at);
+        let due = |s: &&super::Space| !s.is_paused() && s.seek_at.is_some_and(|at| now.mono >= at);
         let numbers: Vec<i64> = self.spaces.values().filter(due).map(|s| s.row.n).collect();
         for n in numbers {
             self.ask_for_state(now, n)?;
@@ -53,7 +53,7 @@ impl Engine {
             .peers
             .iter()
             .filter_map(|(device, peer)| Some((*device, peer.spaces.get(&id)?)))
-            .filter(|(_, theirs)| theirs.joined && pruned(&have, theirs))
+            .filter(|(_, theirs)| theirs.joined && !theirs.paused && pruned(&have, theirs))
             .collect();
         let asked = space.state.as_ref().and_then(|t| t.from);
         let next = givers.iter().find(|(d, _)| Some(*d) > asked);
@@ -96,7 +96,7 @@ impl Engine {
         let Some(n) = self.number(id) else {
             return Ok(());
         };
-        let Some(space) = self.spaces.get_mut(&n) else {
+        let Some(space) = self.spaces.get_mut(&n).filter(|s| !s.is_paused()) else {
             return Ok(());
         };
         let Some(transfer) = space.state.as_mut().filter(|t| t.from == Some(*from)) else {

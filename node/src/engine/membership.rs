@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Effect, Engine, Now, Space};
 use crate::command::{AddReply, AddRequest, CommandError};
-use crate::db::{DbError, base, items, logs, spaces};
+use crate::db::{DbError, base, items, logs, settings, spaces};
 
 /// How a device takes part in a space, as stored.
 pub(super) const MODES: [&str; 1] = crate::command::MODES;
@@ -260,9 +260,13 @@ impl Engine {
     /// No such space.
     pub fn leave(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
+        let id = self.spaces[&n].row.id;
         let failed = |e: DbError| CommandError::failed(e.to_string());
         self.db
-            .write_durable(|tx| spaces::forget(tx, n))
+            .write_durable(|tx| {
+                settings::unpause(tx, &id)?;
+                spaces::forget(tx, n)
+            })
             .map_err(failed)?;
         if let Some(space) = self.spaces.remove(&n) {
             self.effects.push(Effect::Close { space: n });

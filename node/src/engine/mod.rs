@@ -13,10 +13,11 @@
 //! | `docs`, `tree` | documents, the tree derived from them |
 //! | `author`, `appeared` | what the user did to the disk; what appeared there, and which item it is |
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
-//! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
+//! | `fetch`, `express`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
-//! | `brake`, `recover` | stopping, healing after a crash |
-//! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
+//! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
+//! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
+//! | `status`, `wait`, `why`, `conflicts`, `abandon` | what people and scripts ask |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
@@ -26,19 +27,23 @@
 mod abandon;
 mod appeared;
 mod author;
+mod block;
 mod brake;
 mod conflicts;
 mod docs;
+mod express;
 mod fetch;
 mod group;
 mod hello;
 mod inbound;
 mod lacking;
+mod limit;
 mod membership;
 mod notice;
 mod pace;
 mod pairing;
 mod pass;
+mod pause;
 mod peers;
 mod plan;
 mod recover;
@@ -51,10 +56,12 @@ mod state;
 mod status;
 mod steps;
 pub mod tree;
+mod twins;
 mod wait;
+mod why;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -220,6 +227,12 @@ pub enum Effect {
         /// Space row.
         space: i64,
     },
+    /// Neither watch a folder nor give or fetch contents of it until [`Effect::Watch`]; what is under
+    /// way on the disk goes on.
+    Rest {
+        /// Space row.
+        space: i64,
+    },
     /// Compare disk and base.
     Scan {
         /// Space row.
@@ -340,6 +353,10 @@ pub struct Engine {
     waits: Vec<wait::Wait>,
     pairing: Option<pairing::Window>,
     guessed: pairing::Guessed,
+    /// Devices that are not talked to.
+    blocked: BTreeSet<DeviceId>,
+    twins: twins::Twins,
+    flow: limit::Flow,
     /// When the event in hand came.
     seen_at: Now,
     /// What went wrong lately outside any space.
@@ -409,11 +426,17 @@ impl Engine {
             waits: Vec::new(),
             pairing: None,
             guessed: pairing::Guessed::default(),
+            blocked: BTreeSet::new(),
+            twins: twins::Twins::default(),
+            flow: limit::Flow::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
         };
         engine.open_grants();
+        engine.load_blocked()?;
+        engine.load_limits(now)?;
         engine.open_spaces(now)?;
+        engine.load_pauses(now)?;
         engine.effects.push(Effect::Peers);
         Ok(engine)
     }
@@ -459,6 +482,7 @@ impl Engine {
     /// What follows from whatever happened: seal, send, plan, acknowledge.
     pub(crate) fn turn(&mut self, now: Now) -> Result<(), DbError> {
         self.seen_at = now;
+        self.end_pauses(now)?;
         let spaces: Vec<i64> = self.spaces.keys().copied().collect();
         for n in spaces {
             self.seal(now, n)?;
@@ -491,7 +515,8 @@ impl Engine {
     pub fn deadline(&self) -> Option<u64> {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
         let waits = self.waits.iter().map(|w| w.until);
-        let seeks = self.spaces.values().filter_map(|s| s.seek_at);
+        let awake = self.spaces.values().filter(|s| !s.is_paused());
+        let seeks = awake.filter_map(|s| s.seek_at);
         let window = self.pairing.as_ref().map(|w| w.until);
         let gaps = self
             .peers
@@ -503,6 +528,7 @@ impl Engine {
             .chain(gaps)
             .chain(seeks)
             .chain(self.ack_at)
+            .chain(self.flow.held_until())
             .chain(window)
             .min()
     }

@@ -12,6 +12,7 @@ use ownmesh_crypto::{DeviceId, SpaceId, WriterTag};
 
 use super::{Effect, Engine, Notice, Now};
 use crate::db::{DbError, logs, marks};
+use crate::limits::Lane;
 
 /// One connected device.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct PeerSpace {
     pub(super) joined: bool,
+    /// Its user told it to wait there.
+    pub(super) paused: bool,
     /// Applied there, as it said.
     pub(super) vector: Vector,
     /// Lowest numbers it still holds.
@@ -86,6 +89,10 @@ impl Engine {
         route: &'static str,
         address: Option<String>,
     ) -> Result<(), DbError> {
+        if self.blocked.contains(&device) {
+            // It came in before the network heard; it is cut off at once.
+            return Ok(());
+        }
         if let Some(address) = address {
             self.db
                 .write(|tx| marks::put_address(tx, &device, &address, now.wall))?;
@@ -103,6 +110,7 @@ impl Engine {
             device,
             message: Message::Registry { digest, hashes },
         });
+        self.tell_twin(now, &device);
         for space in self.spaces.values_mut() {
             space.absent.retain(|(d, _), _| *d != device);
         }
@@ -152,7 +160,7 @@ impl Engine {
     }
 
     pub(super) fn listeners(&self, id: &SpaceId) -> Vec<DeviceId> {
-        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined);
+        let joined = |p: &Peer| p.ready && p.spaces.get(id).is_some_and(|s| s.joined && !s.paused);
         self.peers
             .iter()
             .filter(|(_, p)| joined(p))
@@ -168,26 +176,43 @@ impl Engine {
             .filter(|(_, p)| p.ready)
             .map(|(d, _)| *d)
             .collect();
+        self.flow.pump_at = None;
+        let numbers: Vec<i64> = self.spaces.keys().copied().collect();
+        let mut pairs = Vec::new();
         for device in devices {
-            let numbers: Vec<i64> = self.spaces.keys().copied().collect();
-            for n in numbers {
-                self.pump(now, &device, n)?;
+            pairs.extend(numbers.iter().map(|n| (device, *n)));
+        }
+        // Where limits let one message pass at a time, each has its turn: a small edit of one space is
+        // not held up until all of another's log has gone.
+        if let Some(last) = &self.flow.last {
+            let next = pairs.partition_point(|pair| pair <= last);
+            pairs.rotate_left(next);
+        }
+        let mut more = true;
+        while std::mem::take(&mut more) {
+            for (device, n) in &pairs {
+                more |= self.pump(now, device, *n)?;
             }
         }
         Ok(())
     }
 
-    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<(), DbError> {
-        let id = self.spaces[&n].row.id;
+    /// Returns whether there may be more: it stopped after one message, since there is a limit.
+    fn pump(&mut self, now: Now, device: &DeviceId, n: i64) -> Result<bool, DbError> {
+        let space = &self.spaces[&n];
+        let id = space.row.id;
+        if space.is_paused() {
+            return Ok(false);
+        }
         let Some(state) = self
             .peers
             .get_mut(device)
             .and_then(|p| p.spaces.get_mut(&id))
         else {
-            return Ok(());
+            return Ok(false);
         };
-        if !state.joined {
-            return Ok(());
+        if !state.joined || state.paused {
+            return Ok(false);
         }
         if state.outstanding.is_empty() {
             state.progress_at = now.mono;
@@ -200,7 +225,16 @@ impl Engine {
             let mut sent = state.sent.get(&log.tag);
             // What is pruned here it gets as state, or from somebody else.
             while sent < log.seq && sent + 1 >= log.low && state.outstanding_bytes < WINDOW {
-                let batches = logs::batches_after(self.db.read(), log.n, sent, MESSAGE)?;
+                // Logs go before content, but not faster than the user allows either.
+                let room = match self.flow.pacer.may_send(now.mono, Lane::Log) {
+                    Ok(slice) => MESSAGE.min(slice),
+                    Err(wait) => {
+                        let at = now.mono + wait;
+                        self.flow.pump_at = Some(self.flow.pump_at.map_or(at, |due| due.min(at)));
+                        break;
+                    }
+                };
+                let batches = logs::batches_after(self.db.read(), log.n, sent, room)?;
                 let Some((last, _)) = batches.last() else {
                     break;
                 };
@@ -208,15 +242,21 @@ impl Engine {
                 for (seq, bytes) in &batches {
                     state.outstanding.push_back((log.tag, *seq, bytes.len()));
                     state.outstanding_bytes += bytes.len();
+                    self.flow.pacer.sent(now.mono, bytes.len());
                 }
                 let batches = batches.into_iter().map(|(_, bytes)| bytes).collect();
                 self.effects.push(Effect::Send {
                     device: *device,
                     message: Message::Batches { space: id, batches },
                 });
+                if room < MESSAGE {
+                    state.sent.raise(log.tag, sent);
+                    self.flow.last = Some((*device, n));
+                    return Ok(true);
+                }
             }
             state.sent.raise(log.tag, sent);
         }
-        Ok(())
+        Ok(false)
     }
 }

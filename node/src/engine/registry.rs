@@ -4,7 +4,7 @@
 //! holds an epoch's key grants it to members that lack it, so that a device paired by one of two
 //! others reads what the third sealed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::message::Message;
 use ownmesh_crypto::registry::{self, Inserted, Registry, SpaceKind};
@@ -77,7 +77,12 @@ impl Engine {
 
     /// Keeps statements and draws the consequences. Returns how many were new.
     pub(super) fn take_statements(&mut self, statements: &[Vec<u8>]) -> Result<usize, DbError> {
-        let before: BTreeSet<DeviceId> = self.registry.view().devices.keys().copied().collect();
+        let devices = &self.registry.view().devices;
+        let before: BTreeSet<DeviceId> = devices.keys().copied().collect();
+        let names: BTreeMap<DeviceId, String> = devices
+            .iter()
+            .map(|(id, d)| (*id, d.name.clone()))
+            .collect();
         let mut new = Vec::new();
         for bytes in statements {
             match self.registry.insert(bytes) {
@@ -94,6 +99,7 @@ impl Engine {
                 .try_for_each(|bytes| marks::put_statement(tx, bytes))
         })?;
         self.open_grants();
+        self.renamed(&names)?;
         let after: Vec<(DeviceId, String)> = self
             .registry
             .view()

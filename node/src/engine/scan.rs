@@ -112,7 +112,7 @@ impl Engine {
             return;
         };
         let stopped = space.row.stopped.as_deref();
-        if space.busy.is_some() || stopped == Some(JOINING) {
+        if space.busy.is_some() || space.is_paused() || stopped == Some(JOINING) {
             return;
         }
         let Some(mut scope) = space.scan.take() else {
@@ -151,7 +151,8 @@ impl Engine {
 
     /// Looks at a space's disk now; answers through `done` when that has ended.
     pub fn scan(&mut self, name: &str, now: Now, done: ScanWaiter) {
-        match self.space_by_name(name) {
+        let found = self.space_by_name(name);
+        match found.and_then(|n| self.not_paused(n).map(|()| n)) {
             Err(error) => drop(done.send(Err(error))),
             Ok(n) => {
                 if let Some(space) = self.spaces.get_mut(&n) {

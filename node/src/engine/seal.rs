@@ -26,7 +26,8 @@ impl Engine {
             return Ok(());
         };
         let id = space.row.id;
-        if self.listeners(&id).is_empty()
+        if space.is_paused()
+            || self.listeners(&id).is_empty()
             || space.sync_job.is_some()
             || !space.scanned
             || !logs::outbox_any(self.db.read(), n)?

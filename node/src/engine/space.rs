@@ -8,6 +8,7 @@ use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
 use super::lacking::Transfer;
 use super::pace::Pace;
+use super::pause::Pause;
 use super::scan::{FULL_EVERY, ScanWaiter, problem_kind};
 use super::{Engine, Job, Notice, Now};
 use crate::db::DbError;
@@ -47,6 +48,8 @@ pub struct Space {
     pub name: String,
     pub(super) secret: SpaceSecret,
     pub(super) busy: Option<Busy>,
+    /// How long it waits because the user said so.
+    pub(super) paused: Option<Pause>,
     /// Scan wanted next.
     pub(super) scan: Option<Scope>,
     pub(super) scan_waiters: Vec<ScanWaiter>,
@@ -77,6 +80,8 @@ pub struct Space {
     pub(super) more: bool,
     /// Content on its way.
     pub(super) fetching: BTreeMap<Job, Fetch>,
+    /// Last number of the `dirty` table that `express` has looked at.
+    pub(super) express_seen: i64,
     /// Entries (items or copies) on their way.
     pub(super) underway: BTreeSet<ItemId>,
     /// Content that is here, staged.
@@ -124,6 +129,7 @@ impl Space {
             name,
             secret,
             busy: None,
+            paused: None,
             scan: Some(Scope::All),
             scan_waiters: Vec::new(),
             scanned: false,
@@ -141,6 +147,7 @@ impl Space {
             again: true,
             more: false,
             fetching: BTreeMap::new(),
+            express_seen: 0,
             underway: BTreeSet::new(),
             ready: BTreeMap::new(),
             staged_for: BTreeSet::new(),
@@ -214,8 +221,8 @@ impl Space {
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {
-        if self.busy.is_some() {
-            return None;
+        if self.busy.is_some() || self.is_paused() {
+            return self.pause_ends();
         }
         let absent = self.absent.values().copied().min();
         self.retry_at

@@ -12,6 +12,7 @@ use ownmesh_crypto::{DeviceId, ItemId};
 
 use super::{Effect, Engine, Now};
 use crate::db::{Connection, DbError, items, logs};
+use crate::limits::Lane;
 
 /// Bytes of one page of a state transfer, before compression; a single change may be larger.
 const PAGE: usize = 512 << 10;
@@ -48,10 +49,13 @@ impl Engine {
         };
         fill(self.db.read(), n, &mut body)?;
         match seal_page(&body, &key, &self.identity.keys, &mut *self.rng) {
-            Ok(bytes) => self.effects.push(Effect::Send {
-                device: *device,
-                message: Message::Page { space: id, bytes },
-            }),
+            Ok(bytes) => {
+                self.flow.pacer.sent(now.mono, bytes.len());
+                self.effects.push(Effect::Send {
+                    device: *device,
+                    message: Message::Page { space: id, bytes },
+                });
+            }
             Err(error) => {
                 let name = self.device_name(device);
                 self.trouble("state", format!("state for {name}: {error}"), now);
@@ -64,12 +68,21 @@ impl Engine {
     /// tell what is in no log and perhaps not even flushed yet (DESIGN order 1).
     pub(super) fn serve_asked(&mut self, now: Now) -> Result<(), DbError> {
         let mut ready = Vec::new();
+        let mut held = None;
+        let may = self.flow.pacer.may_send(now.mono, Lane::Log);
         for (device, peer) in &self.peers {
             for (id, state) in &peer.spaces {
                 let Some(begin) = state.asked else { continue };
                 let Some(space) = self.spaces.values().find(|s| s.row.id == *id) else {
                     continue;
                 };
+                if space.is_paused() || state.paused {
+                    continue;
+                }
+                if let Err(wait) = may {
+                    held = Some(now.mono + wait);
+                    continue;
+                }
                 let n = space.row.n;
                 let busy = space.unsynced.is_some() || space.sync_job.is_some();
                 if !busy && self.current_key(id).is_some() && !logs::outbox_any(self.db.read(), n)?
@@ -78,6 +91,7 @@ impl Engine {
                 }
             }
         }
+        self.flow.state_at = held;
         for (device, id, n, begin) in ready {
             if let Some(state) = self
                 .peers

@@ -53,6 +53,7 @@ impl Engine {
             bucket: None,
             relays: Vec::new(),
             problems: self.recent_troubles(now),
+            limits: Some(self.limits(now)).filter(|l| l.up.is_some() || l.down.is_some()),
             socket: None,
         }
     }
@@ -70,7 +71,9 @@ impl Engine {
     fn peer(&self, device: &DeviceId, now: Now) -> Peer {
         let peer = self.peers.get(device);
         let route = peer.map_or(Route::None, |p| route(p.route));
+        let blocked = self.blocked.contains(device);
         let why = match peer {
+            _ if blocked => "blocked on this device".to_owned(),
             Some(p) if !p.ready => "connected; exchanging the list of devices".to_owned(),
             // There is no better way.
             Some(_) => String::new(),
@@ -91,10 +94,14 @@ impl Engine {
             route,
             why,
             last_seen: heard.map(Time::from_millis),
+            blocked,
         }
     }
 
     fn state(&self, space: &Space, missing: u64) -> SpaceState {
+        if space.is_paused() {
+            return SpaceState::Paused;
+        }
         if space.row.stopped.is_some() {
             return SpaceState::Stopped;
         }
@@ -165,6 +172,8 @@ impl Engine {
                 [usize::from(space.row.mode).min(super::membership::MODES.len() - 1)]
             .into(),
             state: self.state(space, missing_items),
+            paused_until: space.paused_until(),
+            paused_by: self.paused_by(space),
             items: t.items.max(0).cast_unsigned(),
             files: t.files.max(0).cast_unsigned(),
             bytes: t.bytes.max(0).cast_unsigned(),
@@ -184,6 +193,12 @@ impl Engine {
             unconfirmed,
             problems,
         }
+    }
+
+    fn paused_by(&self, space: &Space) -> Vec<String> {
+        let paused = |p: &super::peers::Peer| p.spaces.get(&space.row.id).is_some_and(|s| s.paused);
+        let peers = self.peers.iter().filter(|(_, p)| paused(p));
+        peers.map(|(id, _)| self.device_name(id)).collect()
     }
 
     /// Per device that takes part: changes known here that it has not acknowledged, and items it
@@ -238,6 +253,7 @@ impl Engine {
                         Signer::Device(by) => Some(self.device_name(&by)),
                     },
                     may_add: entry.may_add,
+                    blocked: self.blocked.contains(id),
                 }
             })
             .collect()

@@ -4,7 +4,7 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::DeviceId;
 use tokio::sync::oneshot;
 
-use super::{Engine, Now};
+use super::{Engine, Now, Space};
 use crate::command::{CommandError, WaitReply, WaitRequest};
 use crate::db::{DbError, dirty, logs, spaces};
 
@@ -64,7 +64,7 @@ impl Engine {
     ) -> Result<(Vec<Waited>, Option<DeviceId>), CommandError> {
         let device = match &request.device {
             None => None,
-            Some(name) => Some(self.device_by_name(name)?),
+            Some(name) => Some(self.device_named(name)?),
         };
         let numbers: Vec<i64> = match &request.space {
             Some(name) => vec![self.space_by_name(name)?],
@@ -73,10 +73,13 @@ impl Engine {
         let mut out = Vec::new();
         for n in numbers {
             let (tx, rx) = oneshot::channel();
-            let Some(name) = self.spaces.get(&n).map(|s| s.name.clone()) else {
+            let Some(space) = self.spaces.get(&n) else {
                 continue;
             };
-            self.scan(&name, now, tx);
+            let (name, rests) = (space.name.clone(), space.is_paused());
+            if !rests {
+                self.scan(&name, now, tx);
+            }
             out.push(Waited {
                 n,
                 name,
@@ -87,26 +90,6 @@ impl Engine {
         Ok((out, device))
     }
 
-    fn device_by_name(&self, name: &str) -> Result<DeviceId, CommandError> {
-        let found = self
-            .registry
-            .view()
-            .devices
-            .iter()
-            .find(|(id, d)| d.name == name || id.to_string() == name);
-        found.map(|(id, _)| *id).ok_or_else(|| {
-            let all: Vec<&str> = self
-                .registry
-                .view()
-                .devices
-                .values()
-                .map(|d| d.name.as_str())
-                .collect();
-            CommandError::not_found("device", name)
-                .hint(format!("devices of this mesh: {}", all.join(", ")))
-        })
-    }
-
     /// Answers those whose wait is over.
     pub(super) fn check_waits(&mut self, now: Now) -> Result<(), DbError> {
         let mut waits = std::mem::take(&mut self.waits);
@@ -114,7 +97,10 @@ impl Engine {
         for mut wait in waits.drain(..) {
             let mut reasons = Vec::new();
             let mut failed = None;
+            let mut hopeless = false;
             for waited in &mut wait.spaces {
+                let space = self.spaces.get(&waited.n);
+                hopeless |= space.is_some_and(|s| s.is_paused() && s.pause_ends().is_none());
                 match self.look(waited, wait.device, wait.all, now)? {
                     Ok(more) => reasons.extend(more),
                     Err(error) => failed = Some(error),
@@ -122,7 +108,7 @@ impl Engine {
             }
             if let Some(error) = failed {
                 drop(wait.done.send(Err(error)));
-            } else if reasons.is_empty() || now.mono >= wait.until {
+            } else if reasons.is_empty() || hopeless || now.mono >= wait.until {
                 drop(wait.done.send(Ok(WaitReply {
                     done: reasons.is_empty(),
                     reasons,
@@ -149,6 +135,18 @@ impl Engine {
             ))));
         };
         let name = &space.name;
+        if space.is_paused() {
+            // Whatever it looked at before counts no more: nobody watches the folder.
+            (waited.vector, waited.scan) = (None, None);
+            let until = space.paused_until().map(|at| format!(" until {at}"));
+            let until = until.unwrap_or_default();
+            return Ok(Ok(vec![format!(
+                "{name}: paused{until}; mesh resume {name}"
+            )]));
+        }
+        if !space.scanned && waited.scan.is_none() {
+            return Ok(Ok(vec![format!("{name}: still being scanned")]));
+        }
         if let Some(scan) = &mut waited.scan {
             match scan.try_recv() {
                 Ok(Ok(())) => waited.scan = None,
@@ -191,6 +189,8 @@ impl Engine {
             }
             None => {
                 reasons.push(format!("{name}: {queued} changes have nobody to go to yet"));
+                let devices = self.registry.view().devices.keys();
+                reasons.extend(devices.filter_map(|id| self.held_up(space, id)));
                 return Ok(Ok(reasons));
             }
         };
@@ -212,6 +212,8 @@ impl Engine {
             let covered = acks.covers(&vector);
             if covered && member.missing == 0 {
                 confirmed += 1;
+            } else if let Some(why) = self.held_up(space, id) {
+                lacking.push(why);
             } else if covered {
                 let s = if member.missing == 1 { "" } else { "s" };
                 lacking.push(format!(
@@ -243,5 +245,19 @@ impl Engine {
             reasons.extend(lacking);
         }
         Ok(Ok(reasons))
+    }
+
+    /// Why nothing goes to a device by its user's wish or by that of this one's, if so.
+    fn held_up(&self, space: &Space, id: &DeviceId) -> Option<String> {
+        let theirs = self.peers.get(id).and_then(|p| p.spaces.get(&space.row.id));
+        let why = if self.blocked.contains(id) {
+            "is blocked here"
+        } else if theirs.is_some_and(|s| s.paused) {
+            "has paused it"
+        } else {
+            return None;
+        };
+        let (name, device) = (&space.name, self.device_name(id));
+        Some(format!("{name}: {device} {why}"))
     }
 }

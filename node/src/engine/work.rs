@@ -15,7 +15,7 @@ use super::pass::Pass;
 use super::plan::{self, Wanted};
 use super::registry::name_of;
 use super::steps::{Planned, one};
-use super::{Effect, Engine, Now};
+use super::{Effect, Engine, Now, Space};
 use crate::db::{DbError, base, dirty};
 
 /// Steps in one group: a crash costs at most so many to redo.
@@ -26,6 +26,9 @@ pub(super) const TURN: usize = 2_000;
 impl Engine {
     /// Gives the disk of a space something to do, if there is anything.
     pub(super) fn work(&mut self, now: Now, n: i64) -> Result<(), DbError> {
+        if self.spaces.get(&n).is_none_or(Space::is_paused) {
+            return Ok(());
+        }
         self.full_scan_due(now, n);
         {
             let Some(space) = self.spaces.get_mut(&n) else {
@@ -65,13 +68,15 @@ impl Engine {
             return Ok(());
         }
         if space.busy.is_some() {
-            return self.fetch_ahead(n);
+            self.fetch_ahead(n)?;
+            return self.express(now, n);
         }
         let full = self.load_queue(n)?;
         if self.brake(now, n)? {
             return Ok(());
         }
         self.plan(n)?;
+        self.express(now, n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
             // What is still queued otherwise waits for a fetch that is under way.
             let rest = if space.queue.is_empty() {

@@ -15,7 +15,7 @@ use ownmesh_crypto::{
 };
 use rand::CryptoRng;
 
-use super::{Home, HomeError, HomeState, NodeLock, io_error, private, with_sources};
+use super::{Home, HomeError, HomeState, NodeLock, io_error, private};
 use crate::command::{CommandError, Kind};
 use crate::db::{self, DbError, NewMesh};
 
@@ -40,7 +40,7 @@ pub enum InitError {
     Name(StatementError),
     /// The database could not be made.
     #[error("cannot make the database")]
-    Database(#[source] DbError),
+    Database(PathBuf, #[source] DbError),
 }
 
 impl From<InitError> for CommandError {
@@ -55,7 +55,10 @@ impl From<InitError> for CommandError {
             InitError::Name(_) => {
                 CommandError::usage(error.to_string()).hint("choose another with --name")
             }
-            InitError::Database(_) => CommandError::failed(with_sources(&error)),
+            InitError::Database(path, error) => {
+                let why = super::why_no_database(&error, &path);
+                CommandError::failed(format!("cannot make the database: {why}"))
+            }
         }
     }
 }
@@ -214,7 +217,8 @@ impl Vacant {
         };
         // Made first, so that it and what SQLite puts beside it are the owner's alone.
         private::write_new(&home.db_path(), b"")?;
-        db::create(&home.db_path(), &mesh).map_err(InitError::Database)?;
+        let path = home.db_path();
+        db::create(&path, &mesh).map_err(|error| InitError::Database(path, error))?;
         private::sync_dir(home.root())?;
         private::write_durably(&home.seed_path(), seed.expose())?;
         private::remove(&home.making_path())?;

@@ -45,6 +45,7 @@ pub(crate) struct Policy(Mutex<Lists>);
 #[derive(Debug, Default)]
 struct Lists {
     pinned: HashSet<PeerId>,
+    blocked: HashSet<PeerId>,
     sponsor: Option<Sponsor>,
     window_until: Option<Instant>,
 }
@@ -64,6 +65,15 @@ impl Policy {
         self.lock().pinned = peers;
     }
 
+    /// Replaces the list of those that are refused whatever else holds.
+    pub(crate) fn block(&self, peers: HashSet<PeerId>) {
+        self.lock().blocked = peers;
+    }
+
+    fn blocks(&self, peer: &PeerId) -> bool {
+        self.lock().blocked.contains(peer)
+    }
+
     /// With whom a new device pairs.
     pub(crate) fn set_sponsor(&self, sponsor: Sponsor) {
         self.lock().sponsor = Some(sponsor);
@@ -77,6 +87,9 @@ impl Policy {
     /// What this peer may do now; `None`: nothing.
     pub(crate) fn role(&self, peer: &PeerId) -> Option<Role> {
         let lists = self.lock();
+        if lists.blocked.contains(peer) {
+            return None;
+        }
         if lists.pinned.contains(peer) {
             return Some(Role::Pinned);
         }
@@ -104,6 +117,8 @@ pub(crate) enum Refused {
         peer: PeerId,
         address: Option<SocketAddr>,
     },
+    #[error("blocked by the user")]
+    Blocked,
     #[error("too many strangers at once")]
     Crowd,
     #[error("this address was refused too often")]
@@ -155,6 +170,10 @@ impl Gate {
         address: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let address = from_multi(address);
+        if self.policy.blocks(&peer) {
+            // Known and unwanted: its tries count against nobody else at that address.
+            return Err(ConnectionDenied::new(Refused::Blocked));
+        }
         let Some(role) = self.policy.role(&peer) else {
             if let Some(address) = address {
                 self.strangers.refused(Instant::now(), address.ip());

@@ -71,6 +71,13 @@ impl NetHandle {
         self.shared.wish(|wishes| wishes.peers = Some(peers));
     }
 
+    /// Replaces the list of devices that are not let in at all, not even to pair, and count as no strangers. Takes effect on
+    /// those that are connected with the next [`set_peers`](Self::set_peers), which must not name them.
+    pub fn set_blocked(&self, transports: impl Iterator<Item = [u8; 32]>) {
+        let blocked = transports.filter_map(|transport| address::peer_id(&transport));
+        self.shared.policy.block(blocked.collect());
+    }
+
     /// Queues a message to a connected device.
     ///
     /// [`SendError::Full`] asks to stop until [`NetEvent::Writable`]. A message that was taken may still be lost with the

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
+use tokio::sync::watch as signal;
 
 use super::Inbox;
 use super::held::Held;
+use super::paced::{Pace, PacedRoad};
 use crate::content::counters::Progress;
 use crate::content::fetch::{
     FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
@@ -36,6 +38,8 @@ struct Folder {
     /// Whether it was the folder that was added when it was opened.
     right: bool,
     watcher: Arc<Mutex<Option<Watcher>>>,
+    /// Turned true to end the fetches that are under way.
+    rest: signal::Sender<bool>,
 }
 
 /// All of them.
@@ -116,6 +120,7 @@ impl Folders {
                     secret,
                     right: false,
                     watcher: Arc::default(),
+                    rest: signal::channel(false).0,
                 },
             );
             return;
@@ -134,6 +139,7 @@ impl Folders {
                 secret,
                 right: true,
                 watcher: Arc::new(Mutex::new(watcher)),
+                rest: signal::channel(false).0,
             },
         );
     }
@@ -143,9 +149,14 @@ impl Folders {
         let Some(folder) = self.open.get(&space) else {
             return;
         };
+        folder.rest.send_replace(false);
         let (slot, inbox) = (folder.watcher.clone(), self.inbox.clone());
+        let rest = folder.rest.subscribe();
         worker("watch", move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if *rest.borrow() {
+                return;
+            }
             // First the old one: what it watches counts against the limit.
             drop(slot.take());
             let (watcher, lacking) = watch(&path, space, &inbox);
@@ -155,9 +166,27 @@ impl Folders {
         });
     }
 
+    /// Watches a folder no more and ends what is being fetched for it, until [`Folders::watch`]. Steps and
+    /// scans that are under way come to their end.
+    pub(super) fn rest(&self, space: i64) {
+        let Some(folder) = self.open.get(&space) else {
+            return;
+        };
+        folder.rest.send_replace(true);
+        let (slot, rest) = (folder.watcher.clone(), folder.rest.subscribe());
+        worker("rest", move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            // It may have been told to go on since, and watch again.
+            if *rest.borrow() {
+                drop(slot.take());
+            }
+        });
+    }
+
     pub(super) fn close(&mut self, space: i64) {
         if let Some(folder) = self.open.remove(&space) {
             folder.disk.let_go();
+            folder.rest.send_replace(true);
             drop_aside(folder);
         }
     }
@@ -308,7 +337,7 @@ impl Folders {
         &self,
         engine: &Engine,
         runtime: &tokio::runtime::Handle,
-        net: NetHandle,
+        (net, pace): (NetHandle, Pace),
         space: i64,
         job: Job,
         device: DeviceId,
@@ -358,11 +387,16 @@ impl Folders {
                 mtime: w.mtime,
             })
             .collect();
+        let road = PacedRoad {
+            net,
+            pace,
+            rest: folder.rest.subscribe(),
+        };
         let fetching = runtime.spawn(async move {
             let results = if from_here {
                 into.fetch(&NoRoad, device, wanted).await
             } else {
-                into.fetch(&net, device, wanted).await
+                into.fetch(&road, device, wanted).await
             };
             results.into_iter().map(result).collect()
         });

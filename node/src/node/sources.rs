@@ -43,9 +43,11 @@ impl Served {
     /// Takes over who belongs to the mesh and which folders are open.
     pub(super) fn update(&self, engine: &Engine, folders: &Folders) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.devices = engine.registry.view().devices.keys().copied().collect();
+        let devices = engine.registry.view().devices.keys().copied();
+        state.devices = devices.filter(|d| !engine.blocked().contains(d)).collect();
         state.spaces = engine
             .open_spaces_list()
+            .filter(|s| !s.is_paused())
             .filter_map(|s| Some((s.id(), (s.number(), folders.disk(s.number())?))))
             .collect();
         state.inbox = Some(Inbox(folders.inbox()));

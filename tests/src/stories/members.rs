@@ -67,6 +67,7 @@ pub fn log_runs_twice() {
             missing_items: 0,
             missing_bytes: 0,
             items: 1,
+            paused: false,
         }
     };
     let tell = |world: &mut World, seq| {

@@ -20,6 +20,7 @@ fn grown() -> Vec<Statement> {
     let mut world = World::new();
     world.docs();
     let mesh = world.mesh();
+    let first = world.set.statements().next().unwrap().clone();
     let mut adder = world.laptop.clone();
     for name in ["phone", "desk", "tv"] {
         let keys = keys(&mut world.rng);
@@ -57,6 +58,20 @@ fn grown() -> Vec<Statement> {
         // the same right again, smaller and larger: the larger stays
         let by = By::Device(&world.laptop);
         world.must(&delegation(by, &mesh, keys.device_id(), name == "tv", 7).unwrap());
+        // Two new names given apart, and one that has seen one of them.
+        let now = |id: &DeviceKeys| id.device_id();
+        for (signer, text) in [(&keys, "one"), (&world.laptop, "two")] {
+            let later = super::name(signer, world.set.view(), now(&keys), text, 8).unwrap();
+            let apart = super::name(
+                signer,
+                reinsert(std::slice::from_ref(&first)).view(),
+                now(&keys),
+                text,
+                9,
+            );
+            world.set.insert(apart.unwrap().bytes()).unwrap();
+            world.set.insert(later.bytes()).unwrap();
+        }
         adder = keys;
     }
     world.set.statements().cloned().collect()

@@ -1,0 +1,495 @@
+//! `mesh why`: everything known about one path, and what happens next.
+//!
+//! Reads only, and says no more than is known. Which changes a device has not confirmed is read from the
+//! logs themselves, as far back as they are held and not further than a person waits for an answer.
+
+use ownmesh_crdt::batch::open_batch;
+use ownmesh_crdt::item::{Content, ItemState};
+use ownmesh_crypto::{DeviceId, ItemId, KeyId};
+
+use super::{Engine, Now, Space};
+use crate::command::CommandError;
+use crate::db::base::Base;
+use crate::db::items::ItemRow;
+use crate::db::{DbError, base, dirty, items, logs, spaces};
+use crate::disk::PRIVATE;
+use crate::status::{Problem, Time};
+use crate::why::{OnDisk, Why, WhyDevice, WhyState};
+
+/// Bytes of batches that are opened for one answer.
+const READ: usize = 32 << 20;
+
+/// Which space a path is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Located {
+    n: i64,
+    /// The space's name.
+    space: String,
+    /// Below its root, without slashes around it; empty: the root.
+    pub(crate) inside: String,
+    /// On the disk.
+    pub(crate) path: String,
+}
+
+/// What disk and mesh say about the path.
+struct Known {
+    base: Option<Base>,
+    id: Option<ItemId>,
+    row: Option<ItemRow>,
+    state: Option<ItemState>,
+}
+
+impl Engine {
+    /// Finds the space of a path: absolute, or below the root of a space that is named. Nothing: in none.
+    ///
+    /// # Errors
+    /// No such space.
+    pub(crate) fn locate(
+        &self,
+        space: Option<&str>,
+        path: &str,
+    ) -> Result<Option<Located>, CommandError> {
+        let located = |s: &Space, inside: &str| Located {
+            n: s.row.n,
+            space: s.name.clone(),
+            inside: inside.trim_matches('/').to_owned(),
+            path: format!("{}/{}", s.row.path, inside.trim_matches('/')),
+        };
+        if let Some(name) = space {
+            let n = self.space_by_name(name)?;
+            return Ok(self.spaces.get(&n).map(|s| located(s, path)));
+        }
+        Ok(self.spaces.values().find_map(|s| {
+            let inside = path.strip_prefix(s.row.path.as_str())?;
+            (inside.is_empty() || inside.starts_with('/')).then(|| located(s, inside))
+        }))
+    }
+
+    /// What is known about a path of a space, and what is on the disk there.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) fn why(
+        &self,
+        at: &Located,
+        on_disk: Option<OnDisk>,
+        now: Now,
+    ) -> Result<Why, CommandError> {
+        let Some(space) = self.spaces.get(&at.n) else {
+            return Err(CommandError::not_found("space", &at.space));
+        };
+        let mut why = Why {
+            path: at.inside.clone(),
+            space: Some(at.space.clone()),
+            on_disk,
+            ..Why::default()
+        };
+        self.explain(space, &mut why, now)
+            .map_err(|e: DbError| CommandError::failed(e.to_string()))?;
+        Ok(why)
+    }
+
+    fn explain(&self, space: &Space, why: &mut Why, now: Now) -> Result<(), DbError> {
+        if why.path == PRIVATE || why.path.starts_with(&format!("{PRIVATE}/")) {
+            why.state = WhyState::Private;
+            why.words
+                .push("it is mesh's own: the trash and unfinished work; it never travels".into());
+            why.next = "nothing".into();
+            return Ok(());
+        }
+        let known = self.known(space, &why.path)?;
+        why.item = known.id.map(|id| id.to_string());
+        why.problem = problem(space, &why.path);
+        if let (Some(id), Some(row)) = (&known.id, &known.row) {
+            why.changed_by = self.changed_by(space, &known)?;
+            if row.spot.conflict > 0 {
+                let all = self.conflicts();
+                why.conflict = all.into_iter().find(|c| c.item == id.to_string());
+            }
+        }
+        if why.path.is_empty() {
+            why.words.push("it is the root of the space".into());
+        }
+        self.judge(space, why, &known, now)?;
+        if let Some(id) = known.id.filter(|_| known.state.is_some()) {
+            why.devices = self.how_far(space, &id)?;
+            why.words
+                .extend(why.devices.iter().map(|d| d.words.clone()));
+            if why.devices.is_empty() {
+                let alone = "no other device takes part in the space";
+                why.words.push(alone.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The item that stands at a path here, or that the mesh shows there, or that was deleted there.
+    fn known(&self, space: &Space, path: &str) -> Result<Known, DbError> {
+        let (conn, n) = (self.db.read(), space.row.n);
+        let names: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let (mut dir, mut stands) = (Some(ItemId::ROOT), None);
+        for name in &names {
+            stands = match dir {
+                Some(dir) => base::at(conn, n, &dir, name)?,
+                None => None,
+            };
+            dir = stands.as_ref().map(|b| b.row.id);
+        }
+        let (mut dir, mut shown) = (Some(ItemId::ROOT), None);
+        for (depth, name) in names.iter().enumerate() {
+            let Some(at) = dir else { break };
+            shown = items::shown_at(conn, n, &at, name)?;
+            if shown.is_none() && depth + 1 == names.len() {
+                shown = items::dead_at(conn, n, &at, name)?;
+            }
+            dir = shown;
+        }
+        // A copy of a conflict belongs to its item.
+        let here = stands
+            .as_ref()
+            .map(|b| b.row.copy_of.map_or(b.row.id, |c| c.0));
+        let id = here.or(shown.filter(|_| dir.is_some()));
+        let row = match &id {
+            Some(id) => items::get(conn, n, id)?,
+            None => None,
+        };
+        let state = row
+            .as_ref()
+            .and_then(|row| ItemState::from_registers(&row.doc.regs));
+        Ok(Known {
+            base: stands,
+            id,
+            row,
+            state,
+        })
+    }
+
+    fn changed_by(&self, space: &Space, known: &Known) -> Result<Option<String>, DbError> {
+        let Some(state) = &known.state else {
+            return Ok(None);
+        };
+        let dead = known.row.as_ref().is_some_and(|row| !row.spot.alive);
+        let op = if dead { state.tomb_ops.last() } else { None };
+        let op = op
+            .or(state.versions.last().map(|v| &v.0))
+            .unwrap_or(&state.place_op);
+        let writer = logs::writer(self.db.read(), space.row.n, &op.actor)?;
+        Ok(writer.map(|d| self.device_name(&d)))
+    }
+
+    fn judge(&self, space: &Space, why: &mut Why, known: &Known, now: Now) -> Result<(), DbError> {
+        let name = &space.name;
+        let mut held = None;
+        if space.is_paused() {
+            why.words.push(format!("the space {name} is paused"));
+            held = Some((WhyState::Paused, format!("mesh resume {name}")));
+        } else if let Some(reason) = space.stopped() {
+            why.words
+                .push(format!("the space {name} is stopped: {reason}"));
+            let next = format!("mesh continue {name}, or mesh revert {name}");
+            held = Some((WhyState::Stopped, next));
+        }
+        let (state, next) = self.plain(space, why, known, now)?;
+        (why.state, why.next) = match held {
+            // What is settled stays so, whatever the space waits for.
+            Some(held) if !matches!(state, WhyState::InSync | WhyState::OddKind) => held,
+            _ => (state, next),
+        };
+        Ok(())
+    }
+
+    fn plain(
+        &self,
+        space: &Space,
+        why: &mut Why,
+        known: &Known,
+        now: Now,
+    ) -> Result<(WhyState, String), DbError> {
+        if why.on_disk.as_ref().is_some_and(|d| d.kind == "other") {
+            why.words.push(
+                "it is a socket, pipe or device; only files, directories and links travel".into(),
+            );
+            return Ok((WhyState::OddKind, "nothing".into()));
+        }
+        if let Some(problem) = &why.problem {
+            why.words.push(problem.reason.clone());
+            let next = "it is tried again by itself; mesh scan looks at once";
+            return Ok((WhyState::Problem, next.into()));
+        }
+        let alive = known.row.as_ref().is_some_and(|row| row.spot.alive);
+        let by = why.changed_by.clone();
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+        let Some(state) = known.state.as_ref() else {
+            return Ok(if why.on_disk.is_some() && !why.path.is_empty() {
+                why.words
+                    .push("it is on the disk and was not taken in yet".into());
+                (
+                    WhyState::New,
+                    "the next look at the folder takes it in: mesh scan".into(),
+                )
+            } else if why.path.is_empty() {
+                (WhyState::InSync, "nothing".into())
+            } else {
+                why.words
+                    .push("it is not on the disk, and the mesh knows nothing of that name".into());
+                (WhyState::Unknown, "nothing".into())
+            });
+        };
+        if !alive {
+            why.words.push(format!("it was deleted{by}"));
+            return Ok(if known.base.is_some() && why.on_disk.is_some() {
+                (WhyState::Deleted, "it goes to the trash here too".into())
+            } else if why.on_disk.is_some() {
+                why.words
+                    .push("something new of that name is on the disk".into());
+                (
+                    WhyState::New,
+                    "the next look at the folder takes it in: mesh scan".into(),
+                )
+            } else {
+                (
+                    WhyState::Deleted,
+                    "nothing; the trash of the folder keeps it for a while".into(),
+                )
+            });
+        }
+        if let (Some(disk), Some(b)) = (&why.on_disk, &known.base)
+            && changed(disk, b)
+        {
+            why.words
+                .push("it was changed on the disk since it was last taken in".into());
+            return Ok((
+                WhyState::Changed,
+                "the next look at the folder takes it in: mesh scan".into(),
+            ));
+        }
+        if known.base.is_some() && why.on_disk.is_none() {
+            why.words
+                .push("it was here and is gone from the disk".into());
+            let next = "the next look at the folder counts it as deleted: mesh scan";
+            return Ok((WhyState::Changed, next.into()));
+        }
+        let copy = known.base.as_ref().is_some_and(|b| b.row.copy_of.is_some());
+        let here = known.base.as_ref().map(|b| &b.row.content);
+        if !copy && here != Some(&state.content().cloned()) {
+            return self.lacking(space, why, known, state, now);
+        }
+        let open = known
+            .id
+            .is_some_and(|id| dirty::has(self.db.read(), space.row.n, &id).unwrap_or_default());
+        if why.conflict.is_some() {
+            let what = if copy {
+                "it is one version of a conflict"
+            } else {
+                "it has a conflict"
+            };
+            why.words.push(format!(
+                "{what}: there are versions that nobody chose between"
+            ));
+            return Ok((
+                WhyState::Conflict,
+                "mesh conflicts shows them, mesh conflicts resolve settles it".into(),
+            ));
+        }
+        why.words.push(format!(
+            "disk and mesh agree; the newest version was made{by}"
+        ));
+        let next = if open {
+            "name, mode or time of it are about to be brought in line"
+        } else {
+            "nothing"
+        };
+        Ok((WhyState::InSync, next.into()))
+    }
+
+    /// The mesh has a content that the disk does not have.
+    fn lacking(
+        &self,
+        space: &Space,
+        why: &mut Why,
+        known: &Known,
+        state: &ItemState,
+        now: Now,
+    ) -> Result<(WhyState, String), DbError> {
+        let by = why.changed_by.as_deref().unwrap_or("another device");
+        let what = if known.base.is_some() {
+            "a newer version"
+        } else {
+            "it"
+        };
+        why.words
+            .push(format!("{by} has {what}, which is not here yet"));
+        let id = known.id.unwrap_or(ItemId::ROOT);
+        let under_way = space.fetching.values().find(|f| {
+            f.wants
+                .iter()
+                .any(|(want, item)| want.id == id || *item == id)
+        });
+        if let Some(fetch) = under_way {
+            let from = self.device_name(&fetch.device);
+            why.words.push(format!("it is being fetched from {from}"));
+            why.waits_for = vec![from];
+            return Ok((
+                WhyState::Waiting,
+                "it appears when all of it is here".into(),
+            ));
+        }
+        if space.ready.contains_key(&id) {
+            return Ok((
+                WhyState::Waiting,
+                "its content is here and is about to be put in place".into(),
+            ));
+        }
+        let Some(Content::File { hash, .. }) = state.content() else {
+            return Ok((WhyState::Waiting, "it is about to be made".into()));
+        };
+        let holders = self.listeners(&space.row.id);
+        let refused = |d: &DeviceId| {
+            space
+                .absent
+                .get(&(*d, *hash))
+                .is_some_and(|at| *at > now.mono)
+        };
+        let (not, may): (Vec<DeviceId>, Vec<DeviceId>) = holders.into_iter().partition(refused);
+        let names = |devices: &[DeviceId]| devices.iter().map(|d| self.device_name(d)).collect();
+        if !may.is_empty() {
+            why.waits_for = names(&may);
+            return Ok((WhyState::Waiting, "it is fetched in its turn".into()));
+        }
+        let members = spaces::members(self.db.read(), space.row.n)?;
+        let away: Vec<DeviceId> = members
+            .iter()
+            .filter(|m| m.joined && m.device != self.device && !not.contains(&m.device))
+            .map(|m| m.device)
+            .collect();
+        if !not.is_empty() {
+            let list: Vec<String> = names(&not);
+            why.words.push(format!(
+                "{} did not have it when asked a moment ago",
+                list.join(", ")
+            ));
+        }
+        why.waits_for = names(&away);
+        let next = if away.is_empty() {
+            "it is asked for again in a moment".to_owned()
+        } else {
+            format!(
+                "it is fetched when one of them is there: {}",
+                why.waits_for.join(", ")
+            )
+        };
+        Ok((WhyState::Waiting, next))
+    }
+
+    /// How far the other devices are with an item.
+    fn how_far(&self, space: &Space, id: &ItemId) -> Result<Vec<WhyDevice>, DbError> {
+        let (conn, n) = (self.db.read(), space.row.n);
+        let queued = logs::queued(conn, n, id)?;
+        let logs = logs::all(conn, n)?;
+        let mut out = Vec::new();
+        for member in spaces::members(conn, n)? {
+            if !member.joined || member.device == self.device {
+                continue;
+            }
+            let acks = logs::acks(conn, n, &member.device)?;
+            let mut read = READ;
+            let mut confirmed = Some(!queued);
+            for log in &logs {
+                let have = acks.get(&log.tag);
+                if have < log.seq && confirmed == Some(true) {
+                    confirmed = self
+                        .names(space, log, have, id, &mut read)?
+                        .map(|named| !named);
+                }
+            }
+            let device = self.device_name(&member.device);
+            let connected = self.peers.contains_key(&member.device);
+            let words = match confirmed {
+                _ if self.blocked.contains(&member.device) => format!("{device} is blocked here"),
+                None => format!(
+                    "whether {device} has the newest version cannot be said: too much of the log waits"
+                ),
+                Some(false) => format!("{device} has not confirmed the newest version"),
+                Some(true) if member.missing > 0 => format!(
+                    "{device} knows the newest version, but still lacks the content of {} item{}, which it may be among",
+                    member.missing,
+                    if member.missing == 1 { "" } else { "s" }
+                ),
+                Some(true) => format!("{device} has confirmed the newest version"),
+            };
+            let away = if connected { "" } else { "; it is away" };
+            out.push(WhyDevice {
+                device,
+                connected,
+                confirmed,
+                heard: Some(Time::from_millis(member.heard)),
+                words: format!("{words}{away}"),
+            });
+        }
+        Ok(out)
+    }
+
+    /// Whether the batches of a log behind a number change an item; nothing if that is too much to read.
+    fn names(
+        &self,
+        space: &Space,
+        log: &logs::LogRow,
+        after: u64,
+        id: &ItemId,
+        read: &mut usize,
+    ) -> Result<Option<bool>, DbError> {
+        let space_id = space.row.id;
+        let key = |k: &KeyId| self.key(&space_id, k);
+        let view = self.registry.view();
+        let signer = |d: &DeviceId| view.devices.get(d).map(|e| e.public.sign);
+        let mut at = after;
+        if at + 1 < log.low {
+            return Ok(None);
+        }
+        while at < log.seq {
+            let batches = logs::batches_after(self.db.read(), log.n, at, 1 << 20)?;
+            if batches.is_empty() {
+                break;
+            }
+            for (seq, bytes) in batches {
+                let Some(left) = read.checked_sub(bytes.len()) else {
+                    return Ok(None);
+                };
+                (*read, at) = (left, seq);
+                match open_batch(&bytes, &key, &signer, &space.secret, &space_id) {
+                    Ok((_, _, body)) if body.changes.iter().any(|(item, _)| item == id) => {
+                        return Ok(Some(true));
+                    }
+                    Ok(_) => {}
+                    Err(_) => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(false))
+    }
+}
+
+/// What is known to be wrong with a path, or with the disk as a whole.
+fn problem(space: &Space, path: &str) -> Option<Problem> {
+    let found = space.problems.get_key_value(path);
+    let found = found.or_else(|| space.problems.get_key_value(""));
+    found.map(|(item, p)| Problem {
+        item: (!item.is_empty()).then(|| item.clone()),
+        kind: p.kind.into(),
+        reason: p.reason.clone(),
+        since: Some(Time::from_millis(p.since)),
+    })
+}
+
+/// Whether the disk shows something else than what was last taken in, as far as size and time tell.
+fn changed(disk: &OnDisk, b: &Base) -> bool {
+    use ownmesh_crdt::item::Kind;
+    let kind = match b.row.kind {
+        Kind::File => "file",
+        Kind::Dir => "directory",
+        Kind::Symlink => "symlink",
+    };
+    let mtime = Some(Time::from_nanos(b.row.mtime.into()));
+    disk.kind != kind
+        || b.row.kind == Kind::File && (disk.size != b.row.stat.size || disk.mtime != mtime)
+}
