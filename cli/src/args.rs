@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, devices, down, init, leave, ls, pair, resume, scan, service,
-    spaces, status, up, wait,
+    add, completions, conflicts, demo, devices, down, history, init, leave, log, ls, pair, resume,
+    scan, service, spaces, status, trash, undo, up, wait,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -72,6 +72,10 @@ pub(crate) enum Command {
     Conflicts(conflicts::Args),
     Continue(resume::ContinueArgs),
     Revert(resume::RevertArgs),
+    History(history::Args),
+    Undo(undo::Args),
+    Trash(trash::Args),
+    Log(log::Args),
     Completions(completions::Args),
 }
 

@@ -14,10 +14,13 @@
 mod adding;
 mod error;
 mod folders;
+mod handle;
 mod held;
+mod keeping;
 mod sources;
 mod startup;
 mod troubles;
+mod undoing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -34,6 +37,7 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use self::error::{NodeError, Stopped};
 use self::folders::Folders;
+pub use self::handle::Handle;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
 use crate::db::{Db, DbError, marks};
@@ -82,60 +86,6 @@ impl Inbox {
     /// Waits while the engine is behind; false when it is gone.
     pub(crate) fn put(&self, event: Event) -> bool {
         self.0.send(Input::Event(event)).is_ok()
-    }
-}
-
-/// Speaks to a running node. Clones are cheap; the node goes on when all are dropped.
-#[derive(Clone)]
-pub struct Handle {
-    inbox: SyncSender<Input>,
-    notices: broadcast::Sender<Notice>,
-    net: NetHandle,
-}
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    /// Runs `f` on the engine, between two events.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn call<R: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
-    ) -> Result<R, Stopped> {
-        let (done, answer) = oneshot::channel();
-        let call: Call = Box::new(move |engine, now| drop(done.send(f(engine, now))));
-        let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || inbox.send(Input::Call(call)).map_err(|_| Stopped))
-            .await
-            .map_err(|_| Stopped)??;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// What happens from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
-    }
-
-    /// Bytes to and from each device by protocol, since the start.
-    #[must_use]
-    pub fn counters(&self) -> crate::net::Counters {
-        self.net.counters()
-    }
-
-    /// Stops in order: no more connections, then the engine after what is in its queue.
-    pub async fn stop(&self) {
-        self.net.shutdown().await;
-        let (done, stopped) = oneshot::channel();
-        let inbox = self.inbox.clone();
-        drop(tokio::task::spawn_blocking(move || inbox.send(Input::Stop(done)).is_ok()).await);
-        drop(stopped.await);
     }
 }
 
@@ -203,16 +153,18 @@ impl Node {
         }
         let (inbox, queue) = sync_channel(QUEUE);
         let (notices, _) = broadcast::channel(NOTICES);
+        let served = Served::new(home.db_path());
         let handle = Handle {
             inbox: inbox.clone(),
             notices: notices.clone(),
             net: net.clone(),
+            served: served.clone(),
         };
         startup::feed_net(inbox.clone(), net_events)?;
         let runner = Runner {
             clock,
             folders: Folders::new(home.db_path(), Inbox(inbox)),
-            served: Served::new(home.db_path()),
+            served,
             limits: Arc::new(ServeLimits::new(SERVE.0, SERVE.1)),
             net,
             notices,
@@ -557,6 +509,7 @@ impl Runner {
                     inbox: self.folders.inbox(),
                     notices: self.notices.clone(),
                     net: self.net.clone(),
+                    served: self.served.clone(),
                 };
                 let protected = self.protected.clone();
                 self.runtime.spawn(async move {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::DbError;
 
 /// Newest version this program writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 const V1: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -63,6 +63,12 @@ CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NUL
   main BLOB, main_counter INTEGER, main_actor BLOB, PRIMARY KEY(space, id)) WITHOUT ROWID;
 ";
 
+/// The operation log.
+const V2: &str = "
+CREATE TABLE event(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT, space TEXT,
+  message TEXT NOT NULL, chain BLOB NOT NULL);
+";
+
 /// Makes or upgrades the tables.
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -76,7 +82,10 @@ pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(V1)?;
+    if found < 1 {
+        tx.execute_batch(V1)?;
+    }
+    tx.execute_batch(V2)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(())

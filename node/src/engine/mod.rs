@@ -16,7 +16,8 @@
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
 //! | `brake`, `recover` | stopping, healing after a crash |
-//! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
+//! | `status`, `wait`, `conflicts`, `abandon`, `undo` | what people and scripts ask |
+//! | `journal` | the operation log |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
@@ -33,6 +34,7 @@ mod fetch;
 mod group;
 mod hello;
 mod inbound;
+mod journal;
 mod lacking;
 mod membership;
 mod notice;
@@ -51,6 +53,7 @@ mod state;
 mod status;
 mod steps;
 pub mod tree;
+mod undo;
 mod wait;
 mod work;
 
@@ -68,6 +71,7 @@ pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
 pub use self::notice::Notice;
 pub use self::space::Space;
+pub(crate) use self::undo::Scope;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
@@ -344,6 +348,7 @@ pub struct Engine {
     seen_at: Now,
     /// What went wrong lately outside any space.
     troubles: BTreeMap<String, status::Trouble>,
+    journal: journal::Journal,
 }
 
 impl std::fmt::Debug for Engine {
@@ -411,6 +416,7 @@ impl Engine {
             guessed: pairing::Guessed::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
+            journal: journal::Journal::default(),
         };
         engine.open_grants();
         engine.open_spaces(now)?;
@@ -470,8 +476,14 @@ impl Engine {
         self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
+        self.look_for_conflicts()?;
         self.close_expired(now);
         Ok(())
+    }
+
+    /// Something is asked between two events, at this time.
+    pub(crate) fn wake(&mut self, now: Now) {
+        self.seen_at = now;
     }
 
     /// Handles an event and passes over its errors: for callers that answer to a person.
@@ -560,6 +572,7 @@ impl Engine {
     }
 
     fn notice(&mut self, notice: Notice) {
+        self.note_down(&notice);
         self.effects.push(Effect::Notice(notice));
     }
 }

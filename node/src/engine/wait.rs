@@ -87,7 +87,7 @@ impl Engine {
         Ok((out, device))
     }
 
-    fn device_by_name(&self, name: &str) -> Result<DeviceId, CommandError> {
+    pub(super) fn device_by_name(&self, name: &str) -> Result<DeviceId, CommandError> {
         let found = self
             .registry
             .view()

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
+use ownmesh_crdt::item::Content;
+use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::Inbox;
 use super::held::Held;
+use super::sources::Open;
 use crate::content::counters::Progress;
 use crate::content::fetch::{
     FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
@@ -20,6 +22,7 @@ use crate::content::fetch::{
 use crate::db::base::{self, Reader};
 use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
+use crate::disk::kept::Store;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
 use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
@@ -36,6 +39,8 @@ struct Folder {
     /// Whether it was the folder that was added when it was opened.
     right: bool,
     watcher: Arc<Mutex<Option<Watcher>>>,
+    /// Its trash by content.
+    kept: Arc<Store>,
 }
 
 /// All of them.
@@ -90,6 +95,17 @@ impl Folders {
             .map(|f| f.disk.clone() as Arc<dyn Disk>)
     }
 
+    /// The same for those who serve contents.
+    pub(super) fn served(&self, space: i64) -> Option<Open> {
+        let folder = self.open.get(&space)?;
+        Some(Open {
+            n: space,
+            disk: folder.disk.clone(),
+            kept: folder.kept.clone(),
+            secret: folder.secret.clone(),
+        })
+    }
+
     /// Opens a folder, heals what a crash left in it, and watches it. A folder that cannot be
     /// opened stays shut; the next scan tries again and reports it.
     pub(super) fn open(&mut self, engine: &mut Engine, space: i64, path: &str, now: Now) {
@@ -116,6 +132,7 @@ impl Folders {
                     secret,
                     right: false,
                     watcher: Arc::default(),
+                    kept: Arc::default(),
                 },
             );
             return;
@@ -126,6 +143,8 @@ impl Folders {
         }
         let (watcher, lacking) = watch(path, space, &self.inbox);
         engine.watched(now, space, lacking);
+        let kept = Arc::<Store>::default();
+        engine.set_kept(space, kept.fronts(&*disk).unwrap_or_default());
         self.open.insert(
             space,
             Folder {
@@ -134,6 +153,7 @@ impl Folders {
                 secret,
                 right: true,
                 watcher: Arc::new(Mutex::new(watcher)),
+                kept,
             },
         );
     }
@@ -270,10 +290,15 @@ impl Folders {
             job,
             outcomes: steps.iter().map(outcome).collect(),
         };
+        let db = self.db.clone();
         self::job("perform", inbox, failed, move |_| {
             let names: BTreeMap<_, _> = steps.iter().map(|s| (*s.id(), step_name(s))).collect();
+            let replaced = replaced(&db, space, &steps);
             let seconds = unix_seconds();
-            let name = |id: &_| trash::name(seconds, id, names.get(id).map_or("", String::as_str));
+            let name = |id: &_| {
+                let original = names.get(id).map_or("", String::as_str);
+                trash::name_of(seconds, id, replaced.get(id), original)
+            };
             let outcomes = perform(&*disk, &steps, &name);
             Event::Performed {
                 space,
@@ -342,6 +367,9 @@ impl Folders {
                 db: self.db.clone(),
                 space,
                 conn: Mutex::new(None),
+                disk: folder.disk.clone(),
+                kept: folder.kept.clone(),
+                secret: folder.secret.clone(),
             }),
             secret: folder.secret.clone(),
             progress: Arc::new(Quiet),
@@ -440,7 +468,28 @@ fn step_name(step: &Step) -> String {
     path.name().unwrap_or("").to_owned()
 }
 
-fn unix_seconds() -> u64 {
+/// What is known of the contents that steps bring to the trash: base names what stood there.
+fn replaced(db: &Path, space: i64, steps: &[Step]) -> BTreeMap<ItemId, ContentHash> {
+    let takes_away = |step: &&Step| {
+        matches!(
+            step,
+            Step::Write { over: Some(_), .. }
+                | Step::Link { over: Some(_), .. }
+                | Step::Remove { .. }
+        )
+    };
+    let ids: Vec<ItemId> = steps.iter().filter(takes_away).map(|s| *s.id()).collect();
+    let Some(conn) = (!ids.is_empty()).then(|| Db::reader(db).ok()).flatten() else {
+        return BTreeMap::new();
+    };
+    let hash = |id: &ItemId| match base::get(&conn, space, id).ok()??.row.content? {
+        Content::File { hash, .. } => Some((*id, hash)),
+        Content::Link { .. } => None,
+    };
+    ids.iter().filter_map(hash).collect()
+}
+
+pub(super) fn unix_seconds() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())
@@ -490,6 +539,9 @@ struct Here {
     db: PathBuf,
     space: i64,
     conn: Mutex<Option<(Connection, Instant)>>,
+    disk: Arc<Held>,
+    kept: Arc<Store>,
+    secret: SpaceSecret,
 }
 
 impl Here {
@@ -514,7 +566,10 @@ impl Here {
 
 impl Local for Here {
     fn whole(&self, hash: &ContentHash) -> Option<(RelPath, Stat)> {
-        self.with(|conn| self.standing(conn, hash))
+        self.with(|conn| self.standing(conn, hash)).or_else(|| {
+            let kept = self.kept.find(&*self.disk, &self.secret, hash)?;
+            Some((kept.path, kept.stat))
+        })
     }
 
     fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
