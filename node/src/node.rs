@@ -129,6 +129,13 @@ impl Node {
         let clock = Clock { origin };
         let (db_path, again) = (home.db_path(), identity.clone());
         let mut engine = Engine::start(db, identity, Box::new(rng), clock.now())?;
+        let version = &options.version;
+        engine.write_down(
+            "started",
+            None,
+            None,
+            format!("the node started, version {version}"),
+        );
         let mesh = mesh_secret
             .and_then(|b| <[u8; 32]>::try_from(b).ok())
             .map(ownmesh_crypto::MeshSecret::from_bytes);

@@ -9,6 +9,8 @@
 //! | `little_on_the_wire` | what a rename and a small edit cost (Show 3) |
 //! | `kills`, `power` | kill -9 and power loss in every phase (Show 5) |
 //! | `two_minds` | conflicts, merges, mass deletes (Show 6) |
+//! | `undo` | an hour of a script's work undone, what others did later stays |
+//! | `what_was` | trash, history, the operation log |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -37,4 +39,6 @@ mod talk;
 mod thief;
 mod tree;
 mod two_minds;
+mod undo;
+mod what_was;
 mod world;
