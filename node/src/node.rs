@@ -16,6 +16,7 @@ mod error;
 mod folders;
 mod handle;
 mod held;
+mod history;
 mod keeping;
 mod sources;
 mod startup;
@@ -384,7 +385,7 @@ impl Runner {
             NetEvent::Trouble { trouble, count } => {
                 tracing::debug!(?trouble, count, "network");
                 let (about, message) = troubles::say(&trouble, &|d| engine.device_name(d));
-                engine.trouble_with(about, "network", message, now);
+                engine.trouble_with(about, troubles::kind(&trouble), message, now);
                 Ok(())
             }
         }

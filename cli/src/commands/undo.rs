@@ -11,10 +11,10 @@ use crate::{start, times, words};
 /// Lines of each kind that a preview shows.
 const SHOWN: usize = 20;
 
-/// Undo what a device did since some time: deleted files return, edited ones are what they were, renamed ones go back, new ones go to the
-/// trash
+/// Undo what a device did since some time; what others changed later stays
 ///
-/// What other devices changed later stays as it is. It is shown first. It can be undone like any other change of this device.
+/// Deleted files return, edited ones are what they were, renamed ones go back, and what was made since goes to the trash, on all devices. It is
+/// shown first, and can itself be undone like any other change of this device.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Only this and what is below it: SPACE:PATH, a space, or a path on the disk
@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// From when on, by that device's clock: 30m, 2h, 3d, or a moment
     #[arg(long, value_name = "TIME", default_value = "1h")]
     since: String,
+
+    /// Only show it
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
 
     /// Do not ask
     #[arg(long)]
@@ -53,11 +57,19 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         });
         return Ok(End::Done);
     }
-    // People see what will be done before it is; a script gets it with the refusal on stderr.
     if !context.ui.json() {
         show(context.ui, &preview);
     }
-    if !args.yes && !context.ui.confirm("Undo this?", "--yes")? {
+    if args.dry_run {
+        context.ui.answer(&json!(preview), |_| {});
+        return Ok(End::Done);
+    }
+    let question = format!(
+        "Undo {} ({} stay as they are)?",
+        words::count(preview.items.len() as u64, "item"),
+        preview.left.len()
+    );
+    if !args.yes && !context.ui.confirm(&question, "--yes")? {
         return Err(CommandError::refused("nothing was changed"));
     }
     request.confirm = true;

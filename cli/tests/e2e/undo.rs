@@ -113,6 +113,11 @@ fn what_a_script_did_is_undone_and_what_others_did_later_stays() {
 
     let undo = ["undo", "--device", "desktop", "--since", &since];
     laptop.refused(4, &undo);
+    let shown = laptop.json(&[&undo[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (&shown["done"], names(&shown, "missing").len()),
+        (&false.into(), 0)
+    );
     assert_eq!(laptop.tree(), wrecked, "a preview changes nothing");
     let before_undo = moment();
     let done = laptop.json(&[&undo[..], &["--yes"]].concat());
@@ -211,7 +216,7 @@ fn bytes_that_only_anothers_trash_has_are_fetched_or_listed() {
 #[test]
 fn one_path_is_undone_and_the_rest_stays() {
     let world = World::loopback();
-    let (laptop, desktop) = world.joined(|laptop| {
+    let (laptop, mut desktop) = world.joined(|laptop| {
         for n in 0..20 {
             laptop.write(&format!("a/n{n}"), format!("text {n}"));
         }
@@ -222,9 +227,14 @@ fn one_path_is_undone_and_the_rest_stays() {
     desktop.write("b", "new");
     desktop.scan();
     settle(&laptop, &desktop, "the edits");
+    desktop.down();
     let path = laptop.at("a/n1");
     let done = laptop.json(&["undo", path.to_str().unwrap(), "--since", &since, "--yes"]);
     assert_eq!(names(&done, "items"), ["a/n1"]);
+    until("the old text is back, with nobody to ask", || {
+        check(laptop.read("a/n1").unwrap() == b"text 1", laptop.space())
+    });
+    desktop.up();
     settle(&laptop, &desktop, "one is back");
     let read = |name: &str| String::from_utf8(laptop.read(name).unwrap()).unwrap();
     assert_eq!(
@@ -234,4 +244,74 @@ fn one_path_is_undone_and_the_rest_stays() {
     laptop.refused(6, &["undo", "--device", "nobody"]);
     laptop.refused(6, &["undo", "elsewhere:x"]);
     laptop.refused(2, &["undo", "--since", "yesterday"]);
+}
+
+#[test]
+fn an_undo_that_is_killed_did_all_or_nothing() {
+    let world = World::loopback();
+    let (mut laptop, desktop) = world.joined(|laptop| {
+        for n in 0..200 {
+            laptop.write(&format!("d{}/n{n}", n % 5), format!("text {n}"));
+        }
+    });
+    let good = laptop.tree();
+    let since = moment();
+    for n in (0..200).step_by(3) {
+        fs::remove_file(laptop.at(&format!("d{}/n{n}", n % 5))).unwrap();
+        let other = (n + 1) % 200;
+        laptop.write(&format!("d{}/n{other}", other % 5), "overwritten");
+    }
+    laptop.scan();
+    settle(&laptop, &desktop, "the mistake");
+    let wrecked = laptop.tree();
+    let undo = ["undo", "--device", "laptop", "--since", &since, "--yes"];
+    // Its own user did it: all the bytes come from the desktop's trash.
+    for after in [0, 30, 60, 120, 250, 500] {
+        let asked = laptop.talk(&undo);
+        std::thread::sleep(std::time::Duration::from_millis(after));
+        laptop.kill();
+        drop(asked);
+        laptop.up();
+        settle(&laptop, &desktop, "after the kill");
+        let now = laptop.tree();
+        if now != wrecked {
+            assert_eq!(
+                now.differences(&good),
+                Vec::<String>::new(),
+                "killed after {after} ms"
+            );
+            break;
+        }
+    }
+    laptop.json(&undo);
+    settle(&laptop, &desktop, "at last");
+    assert_eq!(laptop.tree().differences(&good), Vec::<String>::new());
+    assert_eq!(laptop.json(&["log", "verify"])["whole"], true);
+}
+
+#[test]
+fn a_mass_deletion_at_which_the_others_stopped_is_undone() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        for n in 0..30 {
+            laptop.write(&format!("d/n{n}"), format!("text {n}"));
+        }
+    });
+    let good = laptop.tree();
+    let since = moment();
+    fs::remove_dir_all(desktop.at("d")).unwrap();
+    desktop.scan();
+    until("the laptop stops and asks", || {
+        let space = laptop.space();
+        check(space["state"] == "stopped", space)
+    });
+    assert_eq!(laptop.tree(), good);
+    let done = laptop.json(&["undo", "--device", "desktop", "--since", &since, "--yes"]);
+    assert_eq!(names(&done, "items").len(), 31, "{done}");
+    settle(&laptop, &desktop, "it is undone");
+    assert_eq!(desktop.tree().differences(&good), Vec::<String>::new());
+    assert_eq!(
+        laptop.json(&["log", "--kind", "stopped"])["entries"][0]["space"],
+        "docs"
+    );
 }

@@ -17,8 +17,8 @@ use super::hash::{Chunk, hash_file};
 use super::trash::{self, Front};
 use super::{Disk, Meta, MetaKind, RelPath, Stat, TRASH, private};
 
-/// Files whose hash is remembered; their chunk lists are what takes memory.
-const REMEMBERED: usize = 256;
+/// Files whose hash is remembered, and chunks of all of them together (36 bytes each).
+const REMEMBERED: (usize, usize) = (4_096, 200_000);
 /// A directory changed this lately may change again without a trace in its times, ns.
 const RACY: i64 = 2_000_000_000;
 
@@ -45,6 +45,7 @@ struct Known {
     dir: Option<Stat>,
     names: BTreeMap<Front, Vec<String>>,
     hashed: BTreeMap<String, (ContentHash, Kept)>,
+    chunks: usize,
 }
 
 impl Store {
@@ -97,8 +98,10 @@ impl Store {
             chunks: Arc::new(hashed.chunks),
         };
         let mut known = lock();
-        if known.hashed.len() >= REMEMBERED {
+        known.chunks += kept.chunks.len();
+        if known.hashed.len() >= REMEMBERED.0 || known.chunks > REMEMBERED.1 {
             known.hashed.clear();
+            known.chunks = kept.chunks.len();
         }
         known.hashed.insert(name.to_owned(), (found, kept.clone()));
         (found == *hash).then_some(kept)

@@ -46,27 +46,29 @@ impl Engine {
         }
     }
 
-    /// What others do to this device, which may be often.
+    /// What people and scripts are told, as far as it belongs here.
     pub(super) fn note_down(&mut self, notice: &Notice) {
-        let (kind, device, space, message) = match notice {
-            Notice::Paired { device } => (
-                "device-added",
-                Some(device.as_str()),
-                None,
-                format!("{device} is a device of this mesh now"),
-            ),
-            Notice::Conflict { space } => (
-                "conflict",
-                None,
-                Some(space.as_str()),
-                format!("two versions of an item in {space}; see mesh conflicts"),
-            ),
-            Notice::Trouble { kind, message } => (kind.as_str(), None, None, message.clone()),
-            Notice::Connected { .. }
-            | Notice::Disconnected { .. }
-            | Notice::Space { .. }
-            | Notice::Updated { .. } => return,
-        };
+        match notice {
+            Notice::Paired { device } => {
+                let message = format!("{device} is a device of this mesh now");
+                self.write_unasked("device-added", Some(device), None, message);
+            }
+            Notice::Conflict { space } => {
+                let message = format!("two versions of an item in {space}; see mesh conflicts");
+                self.write_unasked("conflict", None, Some(space), message);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what others do to this device, which may be often.
+    pub(super) fn write_unasked(
+        &mut self,
+        kind: &str,
+        device: Option<&str>,
+        space: Option<&str>,
+        message: String,
+    ) {
         let now = self.seen_at.mono;
         if now >= self.journal.hour.0 + HOUR {
             self.journal.hour = (now, 0);
@@ -74,14 +76,11 @@ impl Engine {
         self.journal.hour.1 += 1;
         match self.journal.hour.1 {
             ..UNASKED => self.write_down(kind, device, space, message),
-            UNASKED => self.write_down(
-                "more",
-                None,
-                None,
-                format!(
-                    "more than {UNASKED} entries in an hour; what else comes within it is left out"
-                ),
-            ),
+            UNASKED => {
+                let message =
+                    format!("{UNASKED} entries in an hour; the others of it are left out");
+                self.write_down("more", None, None, message);
+            }
             _ => {}
         }
     }

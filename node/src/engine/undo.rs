@@ -15,6 +15,7 @@ use ownmesh_crdt::past::{bring_back, take_away};
 use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
 
 use super::brake::{SETTINGS, key};
+use super::membership::JOINING;
 use super::{Engine, Now};
 use crate::command::CommandError;
 use crate::db::{DbError, items, spaces};
@@ -62,6 +63,8 @@ impl Engine {
             spaces: self
                 .spaces
                 .values()
+                // Both sides of one that is being joined are not one yet.
+                .filter(|s| s.stopped() != Some(JOINING))
                 .map(|s| Where {
                     n: s.row.n,
                     id: s.row.id,
