@@ -90,3 +90,21 @@ pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
     tx.commit()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_version_1_gets_what_came_later() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(V1).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        upgrade(&mut conn).unwrap();
+        upgrade(&mut conn).unwrap();
+        let entries: i64 = conn
+            .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(entries, 0);
+    }
+}
