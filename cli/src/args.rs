@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, device, devices, doctor, down, init, leave, limit, ls, man,
-    pair, pause, resume, scan, service, spaces, status, up, wait, why,
+    add, completions, conflicts, demo, device, devices, doctor, down, history, init, leave, limit,
+    log, ls, man, pair, pause, resume, scan, service, spaces, status, trash, undo, up, wait, why,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -78,6 +78,10 @@ pub(crate) enum Command {
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Limit(limit::Args),
+    History(history::Args),
+    Undo(undo::Args),
+    Trash(trash::Args),
+    Log(log::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

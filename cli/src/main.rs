@@ -9,6 +9,7 @@ mod commands;
 mod error;
 mod secrets;
 mod start;
+mod times;
 mod ui;
 mod words;
 

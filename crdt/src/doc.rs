@@ -192,6 +192,7 @@ pub struct ItemDoc {
 
 impl ItemDoc {
     /// Makes the change that writes `edits` on top of this document; the document itself stays as it is.
+    /// `time` in Unix milliseconds is for people only.
     ///
     /// Names in `pred` that are not visible any more are dropped, as are deletions that have nothing
     /// left to delete. Several deletions of one key become one; beside a put they become part of it.
@@ -201,9 +202,10 @@ impl ItemDoc {
     ///
     /// # Errors
     /// If the edits exceed the limits on changes or write one key twice.
-    pub fn author(
+    pub fn author_at(
         &self,
         actor: &Incarnation,
+        time: i64,
         edits: &[Edit],
     ) -> Result<Option<Authored>, AuthorError> {
         let edits = self.effective(edits)?;
@@ -234,7 +236,7 @@ impl ItemDoc {
             hash: None,
             seq: own.seq + 1,
             start_op: NonZeroU64::new(start).ok_or(AuthorError::Exhausted)?,
-            time: 0,
+            time,
             message: None,
             deps: self
                 .heads
@@ -258,13 +260,14 @@ impl ItemDoc {
     /// Authors a change and applies it to this document at once.
     ///
     /// # Errors
-    /// As [`ItemDoc::author`]; the document is as before then.
-    pub fn commit(
+    /// As [`ItemDoc::author_at`]; the document is as before then.
+    pub fn commit_at(
         &mut self,
         actor: &Incarnation,
+        time: i64,
         edits: &[Edit],
     ) -> Result<Option<Authored>, AuthorError> {
-        let Some(authored) = self.author(actor, edits)? else {
+        let Some(authored) = self.author_at(actor, time, edits)? else {
             return Ok(None);
         };
         let checked = CheckedChange::check(&authored.bytes)?;

@@ -69,6 +69,8 @@ pub struct ChangeHead<'a> {
     pub start_op: u64,
     /// How many operations it has, at least 1.
     pub ops: u64,
+    /// Unix milliseconds by the clock of whoever wrote it, unverified; 0 if it does not say.
+    pub time: i64,
     /// Keys of its operations in order, each with the number of operations it counts for.
     keys: Vec<(&'a str, u64)>,
     /// Whether its operations put something, likewise.
@@ -158,7 +160,7 @@ pub fn prescan(bytes: &[u8]) -> Result<ChangeHead<'_>, BadChange> {
     let actor = r.actor()?;
     let seq = r.within("sequence number", 1, MAX_COUNTER)?;
     let start_op = r.within("first operation", 1, MAX_COUNTER)?;
-    r.signed()?; // the time, of which nothing depends
+    let time = r.signed()?; // nothing depends on it
     if r.unsigned()? != 0 {
         return Err(BadChange::Malformed("it carries a message"));
     }
@@ -181,6 +183,7 @@ pub fn prescan(bytes: &[u8]) -> Result<ChangeHead<'_>, BadChange> {
         seq,
         start_op,
         ops,
+        time,
         keys: found.key_runs,
         puts: found.put_runs,
     })

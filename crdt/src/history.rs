@@ -14,7 +14,7 @@ use crate::op::OpId;
 /// The headers of all changes of a document.
 pub(crate) struct History<'a> {
     pub(crate) heads: Vec<ChangeHead<'a>>,
-    position: HashMap<ChangeHash, usize>,
+    pub(crate) position: HashMap<ChangeHash, usize>,
 }
 
 impl<'a> History<'a> {

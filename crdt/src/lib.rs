@@ -22,6 +22,7 @@
 //! - [`guard`]: reads a change before automerge does
 //! - [`doc`]: one item's document; the only file that knows automerge
 //! - [`item`]: the meaning of the registers, and the edits
+//! - [`past`]: what happened to an item, and what it was before somebody's changes
 //! - [`batch`], [`page`]: what travels; [`vector`]: how far, and in which order
 //! - [`message`]: what two nodes say to each other
 //! - [`limits`]: all limits with their reasons
@@ -56,5 +57,6 @@ pub mod message;
 pub mod mutation;
 pub mod op;
 pub mod page;
+pub mod past;
 pub mod tree;
 pub mod vector;

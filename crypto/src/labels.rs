@@ -32,6 +32,7 @@ labels! {
     HASH_BATCH = "hash/batch", "chain hash of a batch";
     HASH_STATEMENT = "hash/statement", "hash of a registry statement";
     HASH_REGISTRY = "hash/registry", "digest over a registry's statement hashes";
+    HASH_EVENT = "hash/event", "chain hash of an entry of the operation log";
     HASH_EPOCH_COMMIT = "hash/epoch-commit", "commitment to an epoch key";
 
     // keys of one device, from its seed

@@ -3,7 +3,11 @@
 //! One [`CommandError`] serves the HTTP API and the command line: its [`Kind`] decides the HTTP status and the exit code, here and nowhere
 //! else. Messages say what happened; the hint says what to type.
 
+mod past;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::past::*;
 
 use crate::status::ItemInfo;
 

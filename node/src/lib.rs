@@ -11,6 +11,7 @@
 //! - [`disk`]: the user's folders, looked at and written to; [`content`]: files on their way
 //! - [`net`]: connections to devices whose keys are known; [`pair`]: how one comes in
 //! - [`mod@node`]: the loop that brings them together; [`home`]: where a device lives on disk
+//! - `past`: what was, for history, undo and the trash
 //! - [`api`], [`command`], [`status`], [`service`]: what the command line asks, and the answers
 //!
 //! It does not print and does not read arguments. ARCHITECTURE.md tells the road of an edited file
@@ -28,6 +29,7 @@ pub mod limits;
 pub mod net;
 pub mod node;
 pub mod pair;
+mod past;
 pub mod service;
 pub mod status;
 pub mod told;

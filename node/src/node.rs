@@ -15,18 +15,22 @@ mod adding;
 mod again;
 mod error;
 mod folders;
+mod handle;
 mod held;
+mod history;
+mod keeping;
 mod paced;
 mod reach;
 mod sources;
 mod startup;
 mod troubles;
+mod undoing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ownmesh_crdt::message::Message;
@@ -37,6 +41,8 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use self::error::{NodeError, Stopped};
 use self::folders::Folders;
+pub use self::handle::Handle;
+use self::handle::HeldUp;
 use self::paced::Paced;
 use self::sources::Served;
 use crate::content::serve::{ServeLimits, serve};
@@ -87,71 +93,6 @@ impl Inbox {
     }
 }
 
-/// Speaks to a running node. Clones are cheap; the node goes on when all are dropped.
-#[derive(Clone)]
-pub struct Handle {
-    inbox: SyncSender<Input>,
-    notices: broadcast::Sender<Notice>,
-    net: NetHandle,
-    held_up: HeldUp,
-}
-
-/// Why nothing is answered for now, if so.
-type HeldUp = Arc<Mutex<Option<String>>>;
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    /// Runs `f` on the engine, between two events.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn call<R: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut Engine, Now) -> R + Send + 'static,
-    ) -> Result<R, Stopped> {
-        let (done, answer) = oneshot::channel();
-        let call: Call = Box::new(move |engine, now| drop(done.send(f(engine, now))));
-        let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || inbox.send(Input::Call(call)).map_err(|_| Stopped))
-            .await
-            .map_err(|_| Stopped)??;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// Why nothing is answered for now, though the node is not stopping: its database cannot be written.
-    #[must_use]
-    pub fn held_up(&self) -> Option<String> {
-        let held_up = self.held_up.lock();
-        held_up.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What happens from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
-    }
-
-    /// Bytes to and from each device by protocol, since the start.
-    #[must_use]
-    pub fn counters(&self) -> crate::net::Counters {
-        self.net.counters()
-    }
-
-    /// Stops in order: no more connections, then the engine after what is in its queue.
-    pub async fn stop(&self) {
-        self.net.shutdown().await;
-        let (done, stopped) = oneshot::channel();
-        let inbox = self.inbox.clone();
-        drop(tokio::task::spawn_blocking(move || inbox.send(Input::Stop(done)).is_ok()).await);
-        drop(stopped.await);
-    }
-}
-
 /// Starts nodes.
 #[derive(Debug)]
 pub struct Node;
@@ -192,6 +133,13 @@ impl Node {
         let clock = Clock { origin };
         let (db_path, again) = (home.db_path(), identity.clone());
         let mut engine = Engine::start(db, identity, Box::new(rng), clock.now())?;
+        let version = &options.version;
+        engine.write_down(
+            "started",
+            None,
+            None,
+            format!("the node started, version {version}"),
+        );
         let mesh = mesh_secret
             .and_then(|b| <[u8; 32]>::try_from(b).ok())
             .map(ownmesh_crypto::MeshSecret::from_bytes);
@@ -216,17 +164,19 @@ impl Node {
         }
         let (inbox, queue) = sync_channel(QUEUE);
         let (notices, _) = broadcast::channel(NOTICES);
+        let served = Served::new(home.db_path());
         let handle = Handle {
             inbox: inbox.clone(),
             notices: notices.clone(),
             net: net.clone(),
             held_up: HeldUp::default(),
+            served: served.clone(),
         };
         startup::feed_net(inbox.clone(), net_events)?;
         let runner = Runner {
             clock,
             folders: Folders::new(home.db_path(), Inbox(inbox)),
-            served: Served::new(home.db_path()),
+            served,
             limits: Arc::new(ServeLimits::new(SERVE.0, SERVE.1)),
             net,
             notices,
@@ -399,7 +349,7 @@ impl Runner {
                     engine.runs_twice(now, device);
                 }
                 let (about, message) = troubles::say(&trouble, &|d| engine.device_name(d));
-                engine.trouble_with(about, "network", message, now);
+                engine.trouble_with(about, troubles::kind(&trouble), message, now);
                 Ok(())
             }
         }
@@ -533,6 +483,7 @@ impl Runner {
                     notices: self.notices.clone(),
                     net: self.net.clone(),
                     held_up: self.held_up.clone(),
+                    served: self.served.clone(),
                 };
                 let protected = self.protected.clone();
                 self.runtime.spawn(async move {

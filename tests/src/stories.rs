@@ -6,8 +6,8 @@ mod asked;
 mod killed;
 mod made_again;
 mod members;
-mod short;
 mod paused;
+mod short;
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ pub use asked::*;
 pub use killed::*;
 pub use made_again::*;
 pub use members::*;
-pub use short::short;
 pub use paused::*;
+pub use short::short;
 
 /// A story and its name.
 pub type Story = (&'static str, fn());

@@ -140,10 +140,12 @@ fn files() -> BTreeMap<String, String> {
                 .file_name()
                 .and_then(|n| n.to_str())
                 .unwrap_or_default();
+            // In a second work tree of git `.git` is a file, and names the first.
+            if name == "target" || name == ".git" {
+                continue;
+            }
             if path.is_dir() {
-                if name != "target" && name != ".git" {
-                    open.push(path);
-                }
+                open.push(path);
                 continue;
             }
             let Ok(text) = fs::read_to_string(&path) else {

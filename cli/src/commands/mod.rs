@@ -18,9 +18,11 @@ pub(crate) mod device;
 pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod leave;
 pub(crate) mod limit;
+pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod pair;
@@ -30,6 +32,8 @@ pub(crate) mod scan;
 pub(crate) mod service;
 pub(crate) mod spaces;
 pub(crate) mod status;
+pub(crate) mod trash;
+pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -158,6 +162,33 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Pause(args) => pause::pause(&context, args).await,
         Command::Resume(args) => pause::resume(&context, args).await,
         Command::Limit(args) => limit::run(&context, args).await,
+        Command::History(args) => history::run(&context, args).await,
+        Command::Undo(args) => undo::run(&context, args).await,
+        Command::Trash(args) => trash::run(&context, args).await,
+        Command::Log(args) => log::run(&context, args).await,
         Command::Completions(_) | Command::Man(_) | Command::Demo(_) => Ok(End::Done),
     }
+}
+
+/// An item as the node knows it: `SPACE:PATH` and names of things as they are, a path on the disk made absolute.
+pub(crate) fn on_disk(what: &str) -> String {
+    let looks_like_path = what.starts_with(['/', '.']) || std::fs::symlink_metadata(what).is_ok();
+    if !looks_like_path {
+        return what.to_owned();
+    }
+    std::path::absolute(what)
+        .ok()
+        .and_then(|path| plain(&path))
+        .unwrap_or_else(|| what.to_owned())
+}
+
+/// Without `..`; the folder's own links are followed, the last name is not.
+fn plain(path: &std::path::Path) -> Option<String> {
+    let (dir, name) = (path.parent(), path.file_name());
+    let found = dir.and_then(|dir| std::fs::canonicalize(dir).ok());
+    let path = match (found, name) {
+        (Some(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
+    };
+    path.to_str().map(str::to_owned)
 }

@@ -11,6 +11,8 @@
 //! | `two_minds` | conflicts, merges, mass deletes (Show 6) |
 //! | `asked` | why and doctor |
 //! | `everyday` | pausing, limits, blocking and renaming devices |
+//! | `undo` | an hour of a script's work undone, what others did later stays |
+//! | `what_was` | trash, history, the operation log |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -41,4 +43,6 @@ mod talk;
 mod thief;
 mod tree;
 mod two_minds;
+mod undo;
+mod what_was;
 mod world;

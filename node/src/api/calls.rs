@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::{asked, openapi, pairing, uri};
+use super::{asked, openapi, pairing, past, uri};
 use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
@@ -202,6 +202,14 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
                 .await??;
             Ok(done())
         }
+        Call::Trash
+        | Call::Restore
+        | Call::EmptyTrash
+        | Call::History
+        | Call::RevertTo
+        | Call::Undo
+        | Call::Log
+        | Call::VerifyLog => past::call(context, route.call, query.as_deref(), &body).await,
         Call::Pair => {
             let request: PairRequest = body.json()?;
             pairing::window(context, request).await

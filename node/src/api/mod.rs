@@ -21,6 +21,7 @@ mod calls;
 mod listen;
 mod openapi;
 mod pairing;
+mod past;
 mod reply;
 mod routes;
 #[cfg(unix)]

@@ -28,6 +28,14 @@ pub(super) enum Call {
     Block,
     Why,
     Doctor,
+    Trash,
+    Restore,
+    EmptyTrash,
+    History,
+    RevertTo,
+    Undo,
+    Log,
+    VerifyLog,
     Wait,
     Pair,
     Confirm,
@@ -89,7 +97,7 @@ impl Route {
 }
 
 /// Everything the API answers to.
-pub(super) static ROUTES: [Route; 26] = [
+pub(super) static ROUTES: [Route; 34] = [
     Route::new(
         Method::GET,
         "/v1/status",
@@ -240,6 +248,69 @@ pub(super) static ROUTES: [Route; 26] = [
         "Stops talking to a device, or talks to it again; on this device alone",
     )
     .body("BlockRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/trash",
+        Call::Trash,
+        "Trash",
+        "What lies in the trash here, oldest first",
+    )
+    .query(&["space"]),
+    Route::new(
+        Method::POST,
+        "/v1/trash/restore",
+        Call::Restore,
+        "RestoreReply",
+        "Takes something out of the trash; nothing is written over",
+    )
+    .body("RestoreRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/trash/empty",
+        Call::EmptyTrash,
+        "EmptyReply",
+        "Counts, or removes for good, what lies in the trash here",
+    )
+    .body("EmptyRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/history",
+        Call::History,
+        "HistoryReply",
+        "The versions of what stands, or stood, at a path; newest first",
+    )
+    .query(&["path"]),
+    Route::new(
+        Method::POST,
+        "/v1/history/restore",
+        Call::RevertTo,
+        "RestoreReply",
+        "Makes an item, or a new one, what it was at a version",
+    )
+    .body("RevertRequest"),
+    Route::new(
+        Method::POST,
+        "/v1/undo",
+        Call::Undo,
+        "UndoReply",
+        "Shows, or does, what undoes a device's changes; what others changed later stays",
+    )
+    .body("UndoRequest"),
+    Route::new(
+        Method::GET,
+        "/v1/log",
+        Call::Log,
+        "Log",
+        "The operation log of this device",
+    )
+    .query(&["device", "kind", "since"]),
+    Route::new(
+        Method::GET,
+        "/v1/log/verify",
+        Call::VerifyLog,
+        "LogVerified",
+        "Whether the operation log is as it was written",
+    ),
     Route::new(
         Method::POST,
         "/v1/wait",

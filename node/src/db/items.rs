@@ -393,6 +393,21 @@ pub fn graves(
     )
 }
 
+/// Items whose ids begin so: few, as four bytes of a random id are nearly always enough.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn beginning(conn: &Connection, space: i64, with: [u8; 4]) -> Result<Vec<ItemId>, DbError> {
+    let (mut low, mut high) = ([0; 16], [0xff; 16]);
+    low[..4].copy_from_slice(&with);
+    high[..4].copy_from_slice(&with);
+    super::ids(
+        conn,
+        "SELECT id FROM item WHERE space = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id LIMIT 16",
+        &[&space, &low, &high],
+    )
+}
+
 /// Live items in a directory, by name.
 ///
 /// # Errors

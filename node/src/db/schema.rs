@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::DbError;
 
 /// Newest version this program writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 const V1: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -84,6 +84,11 @@ pub fn damage(conn: &Connection) -> Result<Vec<String>, DbError> {
     said.retain(|line| line != "ok");
     Ok(said)
 }
+/// The operation log.
+const V2: &str = "
+CREATE TABLE event(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT, space TEXT,
+  message TEXT NOT NULL, chain BLOB NOT NULL);
+";
 
 /// Makes or upgrades the tables.
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
@@ -98,8 +103,29 @@ pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(V1)?;
+    if found < 1 {
+        tx.execute_batch(V1)?;
+    }
+    tx.execute_batch(V2)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_version_1_gets_what_came_later() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(V1).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        upgrade(&mut conn).unwrap();
+        upgrade(&mut conn).unwrap();
+        let entries: i64 = conn
+            .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(entries, 0);
+    }
 }

@@ -18,6 +18,7 @@
 
 pub mod base;
 pub mod hash;
+pub mod kept;
 pub mod path;
 pub mod perform;
 pub mod real;

@@ -1,7 +1,7 @@
 //! What was replaced or deleted, kept in `.mesh/trash` on the same filesystem.
 //!
-//! A name there is `<unix seconds>-<8 hex of the item's id>-<original name, cut to 100 bytes>`, so
-//! that a person finds a file by looking. The danger this guards against is a mistake of mesh or of
+//! A name there is `<unix seconds>-<8 hex of the item's id>[+<16 hex of the content>]-<original name, cut
+//! to 100 bytes>`, so that a person finds a file by looking, and mesh by its content ([`super::kept`]). The danger this guards against is a mistake of mesh or of
 //! another device: what came here last of each file stays for [`KEEP`]. The other danger is a file
 //! that changes all day, each version of it a whole copy: of the versions before the last, fewer are
 //! kept the older they are ([`expired`]), as Syncthing's staggered versions do.
@@ -9,9 +9,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use ownmesh_crypto::ids::ItemId;
+use ownmesh_crypto::ids::{ContentHash, ItemId};
 
 use super::{Disk, Meta, RelPath, TRASH, private};
+
+/// The first bytes of a content's hash.
+pub type Front = [u8; 8];
 
 /// Bytes kept of the original name; leaves room for the rest below the usual limit of 255.
 const KEPT: usize = 100;
@@ -35,6 +38,8 @@ pub struct Trashed {
     pub at: u64,
     /// The first 8 hex digits of the item's id.
     pub id: String,
+    /// The first bytes of the hash of its content, if it was known. Only a hint: anybody may write here.
+    pub content: Option<Front>,
     /// The original name, or the front of it.
     pub original: String,
     /// What it is.
@@ -46,6 +51,33 @@ pub fn name(unix_secs: u64, id: &ItemId, original: &str) -> String {
     let id = id.to_string();
     let original = &original[..original.floor_char_boundary(KEPT)];
     format!("{unix_secs}-{}-{original}", &id[..8])
+}
+
+/// The same of something whose content is known.
+pub fn name_of(
+    unix_secs: u64,
+    id: &ItemId,
+    content: Option<&ContentHash>,
+    original: &str,
+) -> String {
+    let plain = name(unix_secs, id, original);
+    let at = unix_secs.to_string().len() + 9;
+    match content {
+        Some(hash) => format!(
+            "{}+{}{}",
+            &plain[..at],
+            &hash.to_string()[..16],
+            &plain[at..]
+        ),
+        None => plain,
+    }
+}
+
+/// The beginning of a hash as it stands in names.
+pub fn front(hash: &ContentHash) -> Front {
+    let mut front = Front::default();
+    front.copy_from_slice(&hash.as_bytes()[..8]);
+    front
 }
 
 /// Moves something of `.mesh/tmp` or `.mesh/parked` into the trash, under a free name.
@@ -130,13 +162,16 @@ pub fn sweep(disk: &dyn Disk, now: u64) -> io::Result<usize> {
 fn parse(name: &str, meta: Meta) -> Option<Trashed> {
     let (at, rest) = name.split_once('-')?;
     let (id, original) = rest.split_once('-')?;
+    let (id, content) = id.split_once('+').map_or((id, None), |(a, b)| (a, Some(b)));
     if id.len() != 8 {
         return None;
     }
+    let content = content.map(|hex| u64::from_str_radix(hex, 16).map(u64::to_be_bytes));
     Some(Trashed {
         name: name.to_owned(),
         at: at.parse().ok()?,
         id: id.to_owned(),
+        content: content.transpose().ok().flatten(),
         original: original.to_owned(),
         meta,
     })
@@ -154,6 +189,21 @@ mod tests {
         let name = name(12, &id, &"ä".repeat(80));
         assert_eq!(name, format!("12-abababab-{}", "ä".repeat(50)));
         assert_eq!(super::name(1, &id, "a-b"), "1-abababab-a-b");
+    }
+
+    #[test]
+    fn a_known_content_stands_in_the_name() {
+        let id = ItemId::from_bytes([0xab; 16]);
+        let hash = ContentHash::from_bytes([0x1c; 32]);
+        let name = name_of(12, &id, Some(&hash), "a-b");
+        assert_eq!(name, "12-abababab+1c1c1c1c1c1c1c1c-a-b");
+        let found = parse(&name, trashed(1, 1).meta).expect("a name of ours");
+        assert_eq!(
+            (found.at, found.id.as_str(), found.original.as_str()),
+            (12, "abababab", "a-b")
+        );
+        assert_eq!(found.content, Some(front(&hash)));
+        assert_eq!(trashed(1, 1).content, None);
     }
 
     fn trashed(id: u8, at: u64) -> Trashed {

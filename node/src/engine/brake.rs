@@ -40,7 +40,7 @@ struct Pending {
     items: Vec<ItemId>,
 }
 
-fn key(act: &[u8; 8]) -> String {
+pub(super) fn key(act: &[u8; 8]) -> String {
     let hex: String = act.iter().map(|b| format!("{b:02x}")).collect();
     format!("go/{hex}")
 }
@@ -190,7 +190,16 @@ impl Engine {
         let n = self.space_by_name(name)?;
         self.not_paused(n)?;
         let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref());
-        if why.is_some_and(|why| why.starts_with("folder")) {
+        let folder = why.is_some_and(|why| why.starts_with("folder"));
+        if why.is_some() {
+            self.write_down(
+                "continued",
+                None,
+                Some(name),
+                format!("{name} was told to go on"),
+            );
+        }
+        if folder {
             // What stands there is taken for the folder from now on; the next scan says what is in
             // it, and the others' brakes ask before they follow a folder that lost most of its files.
             self.effects.push(Effect::Mark { space: n });
@@ -224,6 +233,14 @@ impl Engine {
     pub fn revert(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
         self.not_paused(n)?;
+        if self.spaces.get(&n).is_some_and(|s| s.stopped().is_some()) {
+            self.write_down(
+                "reverted",
+                None,
+                Some(name),
+                format!("{name} was told to bring back"),
+            );
+        }
         if let Some(space) = self.spaces.get_mut(&n)
             && space.stopped().is_some_and(|why| why.starts_with("folder"))
         {
@@ -255,6 +272,7 @@ impl Engine {
     ) -> Result<(), DbError> {
         let actor = self.incarnation();
         self.own_log(n)?;
+        let now = self.seen_at;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(());
         };
@@ -262,7 +280,7 @@ impl Engine {
         let tally = &mut self.tally;
         space.row = self.db.write(|tx| {
             let mut totals = row.totals;
-            edit(&mut Docs::new(tx, n, &mut totals, tally), &actor)?;
+            edit(&mut Docs::new(tx, n, &mut totals, tally, now), &actor)?;
             row.totals = totals;
             spaces::update(tx, &row)?;
             Ok::<_, DbError>(row)

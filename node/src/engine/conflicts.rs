@@ -179,6 +179,9 @@ impl Engine {
                 .map_err(failed)?;
             }
         }
+        let space = self.spaces.get(&n).map(|s| s.name.clone());
+        let message = format!("the conflict in {what} was settled: {keep:?}").to_lowercase();
+        self.write_down("resolved", None, space.as_deref(), message);
         self.nudge(now);
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use ownmesh_crdt::doc::{Applied, CheckedChange, Edit};
 use ownmesh_crypto::{BatchHash, DeviceId, Incarnation, ItemId, SpaceSecret};
 
+use super::Now;
 use super::tree::Tree;
 use crate::db::items::{self, ItemRow};
 use crate::db::spaces::Totals;
@@ -22,6 +23,8 @@ pub(super) struct Docs<'a> {
     pub(super) totals: &'a mut Totals,
     /// Counters of what happened, for the log and the simulator.
     pub(super) tally: &'a mut Tally,
+    /// Unix milliseconds that own changes tell people.
+    wall: i64,
     /// Whose batch is being taken in, and under which incarnation.
     pub(super) writer: Option<Writer<'a>>,
 }
@@ -57,12 +60,14 @@ impl<'a> Docs<'a> {
         space: i64,
         totals: &'a mut Totals,
         tally: &'a mut Tally,
+        now: Now,
     ) -> Self {
         Self {
             tx,
             space,
             totals,
             tally,
+            wall: now.wall,
             writer: None,
         }
     }
@@ -81,10 +86,13 @@ impl<'a> Docs<'a> {
         row: &mut ItemRow,
         edits: &[Edit],
     ) -> Result<bool, DbError> {
-        let authored = row.doc.commit(actor, edits).map_err(|error| {
-            tracing::error!(%id, %error, "own change refused");
-            DbError::Damaged("document")
-        })?;
+        let authored = row
+            .doc
+            .commit_at(actor, self.wall, edits)
+            .map_err(|error| {
+                tracing::error!(%id, %error, "own change refused");
+                DbError::Damaged("document")
+            })?;
         let Some(authored) = authored else {
             return Ok(false);
         };

@@ -16,8 +16,8 @@ use super::work::TURN;
 use super::{Effect, Engine, Job, Now};
 use crate::content::staging;
 use crate::db::{DbError, base, items};
-use crate::disk::Meta;
 use crate::disk::hash::Chunk;
+use crate::disk::{Meta, trash};
 
 /// One content to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,15 +187,18 @@ impl Engine {
             let Some(Content::File { size, hash }) = wanted.content else {
                 continue;
             };
-            // Nobody to ask: this disk itself may hold the bytes; the device then only names the job.
-            let local = (holders.is_empty()
-                && base::holding(self.db.read(), n, &hash, 1).is_ok_and(|b| !b.is_empty()))
-            .then_some(self.device);
             let from = holders
                 .iter()
                 .copied()
-                .find(|d| !space.absent.contains_key(&(*d, hash)))
-                .or(local);
+                .find(|d| !space.absent.contains_key(&(*d, hash)));
+            // Nobody to ask: this disk itself may hold the bytes; the device then only names the job.
+            let here = || {
+                space.kept.contains(&trash::front(&hash))
+                    || holders.is_empty()
+                        && base::holding(self.db.read(), n, &hash, 1).is_ok_and(|b| !b.is_empty())
+            };
+            let own = !space.absent.contains_key(&(self.device, hash));
+            let from = from.or_else(|| (own && here()).then_some(self.device));
             let Some(device) = from else { continue };
             if !space.underway.insert(wanted.id) {
                 continue;

@@ -199,7 +199,7 @@ impl Engine {
                     1,
                 )?;
                 logs::put_batch(tx, log, head.seq, body.changes.len(), bytes)?;
-                let mut docs = Docs::new(tx, n, &mut totals, tally);
+                let mut docs = Docs::new(tx, n, &mut totals, tally, now);
                 docs.writer = Some(Writer {
                     device: body.device,
                     incarnation: body.incarnation,

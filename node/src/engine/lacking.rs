@@ -137,7 +137,7 @@ impl Engine {
                 }
             }
             let mut totals = row.totals;
-            let mut docs = Docs::new(tx, n, &mut totals, tally);
+            let mut docs = Docs::new(tx, n, &mut totals, tally, now);
             for (item, changes) in &page.docs {
                 docs.take_all(item, changes)?;
             }

@@ -36,6 +36,7 @@ impl Engine {
             });
             let n = row.n;
             let mut space = Space::new(row, name, secret, now);
+            space.conflicts = items::conflict_count(self.db.read(), n)?;
             if mutated!(LoseOutbox) {
                 self.db.write(|tx| logs::drop_outbox(tx, n, i64::MAX))?;
             }
@@ -134,6 +135,12 @@ impl Engine {
             peer.spaces.remove(&id);
         }
         self.tell_all(n)?;
+        let kind = if joined {
+            "space-joined"
+        } else {
+            "space-added"
+        };
+        self.write_down(kind, None, Some(name), format!("{name} is in {path}"));
         Ok(AddReply {
             space: name.to_owned(),
             path: path.to_owned(),
@@ -271,6 +278,8 @@ impl Engine {
         if let Some(space) = self.spaces.remove(&n) {
             self.effects.push(Effect::Close { space: n });
             self.say_left(&space.row.id);
+            let message = format!("{name} was left; its files stay in {}", space.row.path);
+            self.write_down("space-left", None, Some(name), message);
             // Whoever joins again begins a log that nobody has seen any of.
             self.incarnation = None;
             for peer in self.peers.values_mut() {

@@ -17,7 +17,8 @@
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
 //! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
 //! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
-//! | `status`, `wait`, `why`, `conflicts`, `abandon` | what people and scripts ask |
+//! | `status`, `wait`, `why`, `conflicts`, `abandon`, `undo` | what people and scripts ask |
+//! | `journal` | the operation log |
 //!
 //! Orders that never change (ARCHITECTURE.md) are kept here: content synced at its source before
 //! the batch that names it is sealed ([`Space::unsynced`]); sealed and durable before announced
@@ -36,6 +37,7 @@ mod fetch;
 mod group;
 mod hello;
 mod inbound;
+mod journal;
 mod lacking;
 mod limit;
 mod membership;
@@ -57,6 +59,7 @@ mod status;
 mod steps;
 pub mod tree;
 mod twins;
+mod undo;
 mod wait;
 mod why;
 mod work;
@@ -75,6 +78,7 @@ pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
 pub use self::notice::Notice;
 pub use self::space::Space;
+pub(crate) use self::undo::Scope;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
@@ -361,6 +365,7 @@ pub struct Engine {
     seen_at: Now,
     /// What went wrong lately outside any space.
     troubles: BTreeMap<String, status::Trouble>,
+    journal: journal::Journal,
 }
 
 impl std::fmt::Debug for Engine {
@@ -431,6 +436,7 @@ impl Engine {
             flow: limit::Flow::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
+            journal: journal::Journal::default(),
         };
         engine.open_grants();
         engine.load_blocked()?;
@@ -494,8 +500,14 @@ impl Engine {
         self.pump_all(now)?;
         self.acknowledge(now)?;
         self.check_waits(now)?;
+        self.look_for_conflicts()?;
         self.close_expired(now);
         Ok(())
+    }
+
+    /// Something is asked between two events, at this time.
+    pub(crate) fn wake(&mut self, now: Now) {
+        self.seen_at = now;
     }
 
     /// Handles an event and passes over its errors: for callers that answer to a person.
@@ -586,6 +598,7 @@ impl Engine {
     }
 
     fn notice(&mut self, notice: Notice) {
+        self.note_down(&notice);
         self.effects.push(Effect::Notice(notice));
     }
 }

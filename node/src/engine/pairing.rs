@@ -99,6 +99,12 @@ impl Engine {
         let text = ticket
             .format()
             .map_err(|e| CommandError::failed(e.to_string()))?;
+        self.write_down(
+            "window-opened",
+            None,
+            None,
+            "a window for a new device was opened",
+        );
         drop(events.try_send(PairEvent::Window {
             code: session.code().map(|code| code.format().to_string()),
             ticket: text.to_string(),
@@ -230,9 +236,17 @@ impl Engine {
                         reason: why.to_string(),
                         attempts_left: attempts_left.into(),
                     });
+                    let message = format!("somebody tried to join and failed: {why}");
+                    self.write_down("pairing-failed", None, None, message);
                 }
                 SponsorEffect::Done { device } => {
                     let name = self.device_name(&device);
+                    self.write_down(
+                        "paired",
+                        Some(&name),
+                        None,
+                        format!("{name} was let in here"),
+                    );
                     if let Some(window) = &self.pairing {
                         drop(window.events.try_send(PairEvent::Paired { device: name }));
                     }

@@ -107,7 +107,7 @@ impl Engine {
         }
         let mut names = Vec::new();
         for n in numbers {
-            let woken = self.wake(n, now);
+            let woken = self.end_pause(n, now);
             names.extend(woken.map_err(|e| CommandError::failed(e.to_string()))?);
         }
         Ok(names)
@@ -118,12 +118,12 @@ impl Engine {
         let over = |s: &&Space| s.pause_ends().is_some_and(|at| now.mono >= at);
         let numbers: Vec<i64> = self.spaces.values().filter(over).map(|s| s.row.n).collect();
         for n in numbers {
-            self.wake(n, now)?;
+            self.end_pause(n, now)?;
         }
         Ok(())
     }
 
-    fn wake(&mut self, n: i64, now: Now) -> Result<Option<String>, DbError> {
+    fn end_pause(&mut self, n: i64, now: Now) -> Result<Option<String>, DbError> {
         let Some(id) = self.spaces.get(&n).map(|s| s.row.id) else {
             return Ok(None);
         };

@@ -222,7 +222,7 @@ impl Engine {
             let mut totals = row.totals;
             let mut made = news.clone();
             let mut author = Author {
-                docs: Docs::new(tx, n, &mut totals, tally),
+                docs: Docs::new(tx, n, &mut totals, tally, now),
                 secret,
                 actor: incarnation,
                 act,

@@ -96,6 +96,10 @@ pub struct Space {
     pub(super) staged: u64,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
+    /// Beginnings of the contents that lie in the trash here: bytes to be had without another device.
+    pub(super) kept: BTreeSet<crate::disk::trash::Front>,
+    /// Conflicts that people were told of.
+    pub(super) conflicts: u64,
     pub(super) problems: BTreeMap<String, Problem>,
     /// State on its way here, or what came of it before there was nobody left to ask.
     pub(super) state: Option<Transfer>,
@@ -153,6 +157,8 @@ impl Space {
             staged_for: BTreeSet::new(),
             unwanted: Vec::new(),
             absent: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            conflicts: 0,
             problems: BTreeMap::new(),
             state: None,
             seek_at: None,
@@ -408,6 +414,13 @@ impl Engine {
         space.ack_due = true;
         let (row, name) = (space.row.clone(), space.name.clone());
         self.db.write(|tx| spaces::update(tx, &row))?;
+        if let Some(why) = row
+            .stopped
+            .as_deref()
+            .filter(|why| *why != super::membership::JOINING)
+        {
+            self.write_down("stopped", None, Some(&name), why);
+        }
         let state = if why.is_some() { "stopped" } else { "idle" };
         self.notice(Notice::Space {
             space: name,

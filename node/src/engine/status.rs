@@ -412,6 +412,8 @@ impl Engine {
             },
         );
         if known.is_none() {
+            let device = about.map(|d| self.device_name(&d));
+            self.write_unasked(kind, device.as_deref(), None, message.clone());
             self.notice(Notice::Trouble {
                 kind: kind.into(),
                 message,

@@ -1,5 +1,6 @@
 //! Why a node does not start, or does not answer.
 
+use crate::command::CommandError;
 use crate::db::DbError;
 use crate::engine::StartError;
 use crate::home::HomeError;
@@ -32,3 +33,9 @@ impl From<DbError> for NodeError {
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the node is stopping")]
 pub struct Stopped;
+
+impl From<Stopped> for CommandError {
+    fn from(stopped: Stopped) -> Self {
+        Self::not_running(stopped.to_string())
+    }
+}

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, SpaceId, SpaceSecret};
+use ownmesh_crdt::item::Content;
+use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 use tokio::sync::watch as signal;
 
 use super::Inbox;
 use super::held::Held;
 use super::paced::{Pace, PacedRoad};
+use super::sources::Open;
 use crate::content::counters::Progress;
 use crate::content::fetch::{
     FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
@@ -22,6 +24,7 @@ use crate::content::fetch::{
 use crate::db::base::{self, Reader};
 use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
+use crate::disk::kept::Store;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
 use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
@@ -40,6 +43,8 @@ struct Folder {
     watcher: Arc<Mutex<Option<Watcher>>>,
     /// Turned true to end the fetches that are under way.
     rest: signal::Sender<bool>,
+    /// Its trash by content.
+    kept: Arc<Store>,
 }
 
 /// All of them.
@@ -94,6 +99,17 @@ impl Folders {
             .map(|f| f.disk.clone() as Arc<dyn Disk>)
     }
 
+    /// The same for those who serve contents.
+    pub(super) fn served(&self, space: i64) -> Option<Open> {
+        let folder = self.open.get(&space)?;
+        Some(Open {
+            n: space,
+            disk: folder.disk.clone(),
+            kept: folder.kept.clone(),
+            secret: folder.secret.clone(),
+        })
+    }
+
     /// Opens a folder, heals what a crash left in it, and watches it. A folder that cannot be
     /// opened stays shut; the next scan tries again and reports it.
     pub(super) fn open(&mut self, engine: &mut Engine, space: i64, path: &str, now: Now) {
@@ -121,6 +137,7 @@ impl Folders {
                     right: false,
                     watcher: Arc::default(),
                     rest: signal::channel(false).0,
+                    kept: Arc::default(),
                 },
             );
             return;
@@ -131,6 +148,8 @@ impl Folders {
         }
         let (watcher, lacking) = watch(path, space, &self.inbox);
         engine.watched(now, space, lacking);
+        let kept = Arc::<Store>::default();
+        engine.set_kept(space, kept.fronts(&*disk).unwrap_or_default());
         self.open.insert(
             space,
             Folder {
@@ -140,6 +159,7 @@ impl Folders {
                 right: true,
                 watcher: Arc::new(Mutex::new(watcher)),
                 rest: signal::channel(false).0,
+                kept,
             },
         );
     }
@@ -299,10 +319,15 @@ impl Folders {
             job,
             outcomes: steps.iter().map(outcome).collect(),
         };
+        let db = self.db.clone();
         self::job("perform", inbox, failed, move |_| {
             let names: BTreeMap<_, _> = steps.iter().map(|s| (*s.id(), step_name(s))).collect();
+            let replaced = replaced(&db, space, &steps);
             let seconds = unix_seconds();
-            let name = |id: &_| trash::name(seconds, id, names.get(id).map_or("", String::as_str));
+            let name = |id: &_| {
+                let original = names.get(id).map_or("", String::as_str);
+                trash::name_of(seconds, id, replaced.get(id), original)
+            };
             let outcomes = perform(&*disk, &steps, &name);
             Event::Performed {
                 space,
@@ -371,6 +396,9 @@ impl Folders {
                 db: self.db.clone(),
                 space,
                 conn: Mutex::new(None),
+                disk: folder.disk.clone(),
+                kept: folder.kept.clone(),
+                secret: folder.secret.clone(),
             }),
             secret: folder.secret.clone(),
             progress: Arc::new(Quiet),
@@ -474,7 +502,28 @@ fn step_name(step: &Step) -> String {
     path.name().unwrap_or("").to_owned()
 }
 
-fn unix_seconds() -> u64 {
+/// What is known of the contents that steps bring to the trash: base names what stood there.
+fn replaced(db: &Path, space: i64, steps: &[Step]) -> BTreeMap<ItemId, ContentHash> {
+    let takes_away = |step: &&Step| {
+        matches!(
+            step,
+            Step::Write { over: Some(_), .. }
+                | Step::Link { over: Some(_), .. }
+                | Step::Remove { .. }
+        )
+    };
+    let ids: Vec<ItemId> = steps.iter().filter(takes_away).map(|s| *s.id()).collect();
+    let Some(conn) = (!ids.is_empty()).then(|| Db::reader(db).ok()).flatten() else {
+        return BTreeMap::new();
+    };
+    let hash = |id: &ItemId| match base::get(&conn, space, id).ok()??.row.content? {
+        Content::File { hash, .. } => Some((*id, hash)),
+        Content::Link { .. } => None,
+    };
+    ids.iter().filter_map(hash).collect()
+}
+
+pub(super) fn unix_seconds() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())
@@ -524,6 +573,9 @@ struct Here {
     db: PathBuf,
     space: i64,
     conn: Mutex<Option<(Connection, Instant)>>,
+    disk: Arc<Held>,
+    kept: Arc<Store>,
+    secret: SpaceSecret,
 }
 
 impl Here {
@@ -548,7 +600,10 @@ impl Here {
 
 impl Local for Here {
     fn whole(&self, hash: &ContentHash) -> Option<(RelPath, Stat)> {
-        self.with(|conn| self.standing(conn, hash))
+        self.with(|conn| self.standing(conn, hash)).or_else(|| {
+            let kept = self.kept.find(&*self.disk, &self.secret, hash)?;
+            Some((kept.path, kept.stat))
+        })
     }
 
     fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {

@@ -1,15 +1,16 @@
-//! What this device serves to others: contents of its own files, by what the database says.
+//! What this device serves to others: contents of its own files, by what the database says, or else of its trash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ownmesh_crypto::{ContentHash, DeviceId, SpaceId};
+use ownmesh_crypto::{ContentHash, DeviceId, SpaceId, SpaceSecret};
 
 use super::Inbox;
 use super::folders::Folders;
 use crate::content::serve::{Located, Source, SourceError};
 use crate::db::{Connection, Db, base, chunks};
+use crate::disk::kept::Store;
 use crate::disk::{Disk, RelPath};
 use crate::engine::{Engine, Event};
 
@@ -24,8 +25,17 @@ pub(super) struct Served {
 #[derive(Default)]
 struct State {
     devices: BTreeSet<DeviceId>,
-    spaces: BTreeMap<SpaceId, (i64, Arc<dyn Disk>)>,
+    spaces: BTreeMap<SpaceId, Open>,
     inbox: Option<Inbox>,
+}
+
+/// A folder in service, for those who read it without the engine.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub(super) n: i64,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) kept: Arc<Store>,
+    pub(super) secret: SpaceSecret,
 }
 
 /// Reading connections kept open: as many as contents are usually looked up at once.
@@ -48,9 +58,15 @@ impl Served {
         state.spaces = engine
             .open_spaces_list()
             .filter(|s| !s.is_paused())
-            .filter_map(|s| Some((s.id(), (s.number(), folders.disk(s.number())?))))
+            .filter_map(|s| Some((s.id(), folders.served(s.number())?)))
             .collect();
         state.inbox = Some(Inbox(folders.inbox()));
+    }
+
+    /// The folder of a space, if it is in service.
+    pub(super) fn folder(&self, space: &SpaceId) -> Option<Open> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.spaces.get(space).cloned()
     }
 
     fn read<R>(
@@ -83,17 +99,11 @@ impl Source for Served {
     }
 
     fn locate(&self, space: &SpaceId, hash: &ContentHash) -> Result<Vec<Located>, SourceError> {
-        let found = self
-            .state
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .spaces
-            .get(space)
-            .cloned();
-        let Some((n, disk)) = found else {
+        let Some(open) = self.folder(space) else {
             return Ok(Vec::new());
         };
-        self.read(|conn| {
+        let n = open.n;
+        let mut found = self.read(|conn| {
             let mut out = Vec::new();
             for b in base::holding(conn, n, hash, 4)? {
                 let Some(path) = base::path(conn, n, &b.row.id)? else {
@@ -101,7 +111,7 @@ impl Source for Served {
                 };
                 let chunks = chunks::get(conn, n, hash)?.map(Arc::new);
                 out.push(Located {
-                    disk: disk.clone(),
+                    disk: open.disk.clone(),
                     path,
                     stat: b.row.stat,
                     size: b.row.stat.size,
@@ -109,17 +119,29 @@ impl Source for Served {
                 });
             }
             Ok(out)
-        })
+        })?;
+        if found.is_empty()
+            && let Some(kept) = open.kept.find(&*open.disk, &open.secret, hash)
+        {
+            found.push(Located {
+                disk: open.disk,
+                path: kept.path,
+                stat: kept.stat,
+                size: kept.size,
+                chunks: Some(kept.chunks).filter(|c| !c.is_empty()),
+            });
+        }
+        Ok(found)
     }
 
     fn superseded(&self, space: &SpaceId, _: &ContentHash, path: &RelPath) {
         // The engine takes this lock for writing: never wait for its queue while holding it.
         let (n, inbox) = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            let Some((n, _)) = state.spaces.get(space) else {
+            let Some(open) = state.spaces.get(space) else {
                 return;
             };
-            (*n, state.inbox.clone())
+            (open.n, state.inbox.clone())
         };
         if let Some(inbox) = inbox {
             inbox.put(Event::Superseded {

@@ -4,6 +4,15 @@ use ownmesh_crypto::DeviceId;
 
 use crate::net::NetTrouble;
 
+/// What kind of thing it is, for scripts and the operation log.
+pub(super) fn kind(trouble: &NetTrouble) -> &'static str {
+    match trouble {
+        NetTrouble::Stranger { .. } => "stranger",
+        NetTrouble::WrongKey { .. } | NetTrouble::OtherPeer { .. } => "wrong-key",
+        _ => "network",
+    }
+}
+
 /// The device it is about, and the sentence.
 pub(super) fn say(
     trouble: &NetTrouble,
