@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::DbError;
 
 /// Newest version this program writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 const V1: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -63,6 +63,16 @@ CREATE TABLE placing(space INTEGER NOT NULL, id BLOB NOT NULL, item BLOB NOT NUL
   main BLOB, main_counter INTEGER, main_actor BLOB, PRIMARY KEY(space, id)) WITHOUT ROWID;
 ";
 
+/// Ignore rules.
+const V2: &str = "
+CREATE TABLE rules(space INTEGER NOT NULL, file INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY(space, file)) WITHOUT ROWID;
+CREATE TABLE ignored(space INTEGER NOT NULL, why INTEGER NOT NULL, id BLOB NOT NULL, lacking INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, PRIMARY KEY(space, why, id)) WITHOUT ROWID;
+";
+
+/// What makes each version of the one before.
+const STEPS: [&str; 2] = [V1, V2];
+
 /// Makes or upgrades the tables.
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -76,7 +86,10 @@ pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(V1)?;
+    let from = usize::try_from(found).unwrap_or(0);
+    for step in STEPS.iter().skip(from) {
+        tx.execute_batch(step)?;
+    }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(())

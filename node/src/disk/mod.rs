@@ -21,6 +21,7 @@ pub mod hash;
 pub mod path;
 pub mod perform;
 pub mod real;
+pub mod rules;
 pub mod scan;
 pub mod trash;
 pub mod watch;

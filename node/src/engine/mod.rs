@@ -15,6 +15,7 @@
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
+//! | `ignoring` | what the ignore rules keep from the disk |
 //! | `brake`, `recover` | stopping, healing after a crash |
 //! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
@@ -32,6 +33,7 @@ mod docs;
 mod fetch;
 mod group;
 mod hello;
+mod ignoring;
 mod inbound;
 mod lacking;
 mod membership;

@@ -6,6 +6,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
+use super::ignoring::Ignoring;
 use super::lacking::Transfer;
 use super::pace::Pace;
 use super::scan::{FULL_EVERY, ScanWaiter, problem_kind};
@@ -108,6 +109,7 @@ pub struct Space {
     pub(super) brake_seen: i64,
     /// Many deletions are waiting for more: since when, and when the last came.
     pub(super) held: Option<(u64, u64)>,
+    pub(super) ignoring: Ignoring,
 }
 
 /// Kind of a scan's own failure.
@@ -157,6 +159,7 @@ impl Space {
             staged: 0,
             brake_seen: 0,
             held: None,
+            ignoring: Ignoring::default(),
         }
     }
 
@@ -224,6 +227,7 @@ impl Space {
             .chain(self.later.1)
             .chain(self.more.then_some(0))
             .chain(self.held.map(super::brake::held_until))
+            .chain(self.ignoring.alone_until)
             .chain([self.full_at])
             .min()
     }

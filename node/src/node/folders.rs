@@ -22,7 +22,8 @@ use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
-use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
+use crate::disk::rules::scan_under;
+use crate::disk::scan::{Guard, Look, ScanError, Stop};
 use crate::disk::watch::{Notice, Watcher};
 use crate::disk::{Disk, RelPath, Stat, trash};
 use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
@@ -194,13 +195,12 @@ impl Folders {
         };
         self::job("scan", inbox, failed, move |inbox| {
             let result = match Db::reader(&db) {
-                Ok(conn) => scan(
+                Ok(conn) => scan_under(
                     &*disk,
                     &guard,
                     &Reader { conn: &conn, space },
                     &secret,
                     &look,
-                    &|_, _| false,
                     &mut |found| {
                         if inbox.put(Event::Found { space, job, found }) {
                             Ok(())
