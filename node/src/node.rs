@@ -503,7 +503,7 @@ impl Runner {
                     self.served.update(engine, &self.folders);
                 }
             }
-            Effect::Watch { space, path } => self.folders.watch(space, path),
+            Effect::Watch { space, path } => self.folders.watch(engine, space, path),
             Effect::Close { space } => {
                 self.folders.close(space);
                 self.served.update(engine, &self.folders);

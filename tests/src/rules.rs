@@ -82,7 +82,8 @@ impl World {
         for d in 0..self.devices.len() {
             let disk = self.devices[d].disk.clone();
             let before = disk.entries();
-            if matches!(before.get(".meshignore"), Some(Entry::File(_))) {
+            // What is no file changes nothing either.
+            if before.contains_key(".meshignore") {
                 disk.user_rm(".meshignore");
                 let after = disk.entries();
                 self.reference()

@@ -8,6 +8,7 @@
 //! so it is refused with its line, and what held before goes on to hold. And a rule that hides the
 //! rule file, or what mesh sets aside for a moment: both are never ignored.
 
+mod edit;
 mod files;
 mod look;
 
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+pub use self::edit::{EditError, check_pattern, edit, with, without};
 pub use self::files::{LIMIT, Trouble, current};
 pub use self::look::{looker, scan_under};
 use super::{PRIVATE, RelPath};
@@ -270,6 +272,8 @@ pub fn patterns(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn compile(texts: &Texts, from: &[RuleFile]) -> Result<Gitignore, BadRule> {
     let mut builder = GitignoreBuilder::new("");
+    // To git a pattern with an open bracket fits nothing; whoever wrote it should hear of it.
+    builder.allow_unclosed_class(false);
     let mut last = None;
     for file in from {
         for (line, pattern) in patterns(texts.of(*file)) {

@@ -159,7 +159,7 @@ impl Engine {
                 .as_deref()
                 .is_some_and(|w| w.starts_with("deletions"))
         });
-        if stopped && pending(self.db.read(), n, &self.rules_of(n))?.unconfirmed < FEW {
+        if stopped && pending(self.db.read(), n, &self.rules(n))?.unconfirmed < FEW {
             self.resume(n)?;
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Engine {
         }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let acts = pending(self.db.read(), n, &self.rules_of(n))
+        let acts = pending(self.db.read(), n, &self.rules(n))
             .map_err(failed)?
             .acts;
         self.edit_items(n, |docs, actor| {
@@ -244,7 +244,7 @@ impl Engine {
         }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let found = pending(self.db.read(), n, &self.rules_of(n))
+        let found = pending(self.db.read(), n, &self.rules(n))
             .map_err(failed)?
             .items;
         self.edit_items(n, |docs, actor| {

@@ -40,6 +40,8 @@ pub(super) struct Ignoring {
     pub(super) files: u64,
     /// Until when nothing but the rule file is had.
     pub(super) alone_until: Option<u64>,
+    /// The folder is about to be watched anew.
+    pub(super) rewatch: bool,
     /// Names that something ignored has and an item is to get.
     pub(super) blocked: Vec<RelPath>,
 }
@@ -221,11 +223,12 @@ impl Engine {
         space.again = true;
         space.brake_seen = 0;
         space.want_scan(None);
-        if std::mem::take(&mut space.scanned) {
-            // The watcher leaves alone what is ignored.
-            let path = space.row.path.clone();
-            self.effects.push(Effect::Watch { space: n, path });
-        }
+        space.scanned = false;
+        // The watcher leaves alone what is ignored. What changes before the new one stands is found by
+        // one more look.
+        space.ignoring.rewatch = true;
+        let path = space.row.path.clone();
+        self.effects.push(Effect::Watch { space: n, path });
         Ok(())
     }
 
@@ -287,7 +290,7 @@ impl Engine {
     }
 
     /// The rules in force in a space.
-    pub(super) fn rules_of(&self, n: i64) -> Arc<Rules> {
+    pub(crate) fn rules(&self, n: i64) -> Arc<Rules> {
         let space = self.spaces.get(&n);
         space
             .map(|s| Arc::clone(&s.ignoring.rules))

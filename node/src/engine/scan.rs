@@ -47,8 +47,9 @@ impl Engine {
             return;
         };
         let before = space.unwatched.take();
+        let anew = std::mem::take(&mut space.ignoring.rewatch);
         let Some(why) = lacking else {
-            if before.is_some() {
+            if before.is_some() || anew {
                 // What changed before the watcher stood.
                 space.want_scan(None);
             }

@@ -25,12 +25,12 @@ pub fn current(disk: &dyn Disk, former: &Rules) -> (Rules, Vec<Trouble>) {
     let mut troubles = Vec::new();
     for file in RuleFile::ALL {
         let kept = former.texts().of(file);
-        let (text, trouble) = match read(disk, file) {
-            Ok(text) => match Rules::parse(only(file, text.clone())) {
-                Ok(_) => (text, None),
+        let (said, trouble) = match text(disk, file) {
+            Ok(found) => match Rules::parse(only(file, found.clone())) {
+                Ok(_) => (found, None),
                 Err(bad) if kept.is_empty() => {
-                    let text = without_mistakes(file, text);
-                    (text, Some(format!("{bad}; the other lines hold")))
+                    let good = without_mistakes(file, found);
+                    (good, Some(format!("{bad}; the other lines hold")))
                 }
                 Err(bad) => (
                     kept.to_owned(),
@@ -45,7 +45,7 @@ pub fn current(disk: &dyn Disk, former: &Rules) -> (Rules, Vec<Trouble>) {
                 )),
             ),
         };
-        *texts.of_mut(file) = text;
+        *texts.of_mut(file) = said;
         troubles.extend(trouble.map(|reason| Trouble { file, reason }));
     }
     match Rules::parse(texts) {
@@ -80,7 +80,7 @@ fn without_mistakes(file: RuleFile, text: String) -> String {
 }
 
 /// The text of a rule file; empty if there is none.
-fn read(disk: &dyn Disk, file: RuleFile) -> Result<String, String> {
+pub(super) fn text(disk: &dyn Disk, file: RuleFile) -> Result<String, String> {
     let path = file
         .path()
         .split('/')
