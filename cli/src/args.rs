@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, devices, down, init, leave, ls, pair, resume, scan, service,
-    spaces, status, up, wait,
+    add, completions, conflicts, demo, devices, down, ignore, init, leave, ls, pair, resume, scan,
+    service, spaces, status, up, wait,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Scan(scan::Args),
     Leave(leave::Args),
     Conflicts(conflicts::Args),
+    Ignore(ignore::Args),
     Continue(resume::ContinueArgs),
     Revert(resume::RevertArgs),
     Completions(completions::Args),

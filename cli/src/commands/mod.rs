@@ -16,6 +16,7 @@ pub(crate) mod conflicts;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod down;
+pub(crate) mod ignore;
 pub(crate) mod init;
 pub(crate) mod leave;
 pub(crate) mod ls;
@@ -141,6 +142,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Scan(args) => scan::run(&context, args).await,
         Command::Leave(args) => leave::run(&context, args).await,
         Command::Conflicts(args) => conflicts::run(&context, args).await,
+        Command::Ignore(args) => ignore::run(&context, args).await,
         Command::Continue(args) => resume::go_on(&context, args).await,
         Command::Revert(args) => resume::revert(&context, args).await,
         Command::Completions(_) | Command::Demo(_) => Ok(End::Done),

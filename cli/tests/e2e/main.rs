@@ -21,6 +21,7 @@
 )]
 
 mod device;
+mod ignoring;
 mod image;
 mod kills;
 mod lan;

@@ -16,6 +16,7 @@ use crate::home::{HomeError, NodeLock};
 
 mod body;
 mod calls;
+mod ignore;
 #[cfg(unix)]
 mod listen;
 mod openapi;

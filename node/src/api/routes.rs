@@ -18,6 +18,9 @@ pub(super) enum Call {
     Continue,
     Revert,
     Items,
+    Ignore,
+    IgnoreChange,
+    IgnoreTest,
     Conflicts,
     Resolve,
     Wait,
@@ -81,7 +84,7 @@ impl Route {
 }
 
 /// Everything the API answers to.
-pub(super) static ROUTES: [Route; 18] = [
+pub(super) static ROUTES: [Route; 21] = [
     Route::new(
         Method::GET,
         "/v1/status",
@@ -155,6 +158,29 @@ pub(super) static ROUTES: [Route; 18] = [
         "The items of a space below a path",
     )
     .query(&["path", "recursive"]),
+    Route::new(
+        Method::GET,
+        "/v1/spaces/{NAME}/ignore",
+        Call::Ignore,
+        "Ignore",
+        "The ignore rules in force",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/ignore",
+        Call::IgnoreChange,
+        "IgnoreChanged",
+        "Adds an ignore rule, or takes one out; answers when that holds",
+    )
+    .body("IgnoreChange"),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/ignore/test",
+        Call::IgnoreTest,
+        "IgnoreTested",
+        "Says what the ignore rules do with a path, and what a pattern would do; changes nothing",
+    )
+    .body("IgnoreTest"),
     Route::new(
         Method::GET,
         "/v1/conflicts",

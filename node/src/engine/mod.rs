@@ -15,7 +15,7 @@
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
-//! | `ignoring` | what the ignore rules keep from the disk |
+//! | `ignoring`, `rules_asked` | what the ignore rules keep from the disk; what people ask of them |
 //! | `brake`, `recover` | stopping, healing after a crash |
 //! | `status`, `wait`, `conflicts`, `abandon` | what people and scripts ask |
 //!
@@ -45,6 +45,7 @@ mod peers;
 mod plan;
 mod recover;
 mod registry;
+mod rules_asked;
 mod scan;
 mod seal;
 mod settle;
@@ -69,6 +70,7 @@ pub use self::docs::Tally;
 pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
 pub use self::notice::Notice;
+pub(crate) use self::rules_asked::{PATTERN_HINT, rule_file};
 pub use self::space::Space;
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{Db, DbError, marks};

@@ -110,6 +110,7 @@ impl MemBase {
                 id, parent, name, ..
             } => format!("moved {} -> {}", self.show(id), at(*parent, name)),
             Found::Gone { id } => format!("gone {}", self.show(id)),
+            Found::Forgotten { id } => format!("forgotten {}", self.show(id)),
         }
     }
 
@@ -184,7 +185,7 @@ impl MemBase {
                 (row.parent, row.name) = (parent, name);
                 saw(row, &meta);
             }
-            Found::Gone { id } => {
+            Found::Gone { id } | Found::Forgotten { id } => {
                 assert!(
                     rows.values().all(|row| row.parent != id),
                     "children go first"
