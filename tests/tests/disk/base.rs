@@ -185,7 +185,15 @@ impl MemBase {
                 (row.parent, row.name) = (parent, name);
                 saw(row, &meta);
             }
-            Found::Gone { id } | Found::Forgotten { id } => {
+            Found::Forgotten { id } => {
+                let mut open = vec![id];
+                while let Some(at) = open.pop() {
+                    rows.remove(&at).unwrap();
+                    let below = rows.values().filter(|row| row.parent == at);
+                    open.extend(below.map(|row| row.id).collect::<Vec<_>>());
+                }
+            }
+            Found::Gone { id } => {
                 assert!(
                     rows.values().all(|row| row.parent != id),
                     "children go first"

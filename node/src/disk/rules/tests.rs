@@ -1,3 +1,5 @@
+//! Patterns, and who has the last word.
+
 use super::*;
 
 fn rules(shared: &str, device: &str) -> Rules {
