@@ -15,6 +15,10 @@ fn nothing_is_ever_lost_under_ignore_rules() {
     lives(true, "0..150");
 }
 
+#[allow(
+    clippy::print_stdout,
+    reason = "what many seeds came to is read by people"
+)]
 fn lives(rules: bool, usual: &str) {
     if let Ok(seed) = std::env::var("MESH_SEED") {
         let outcome = run_with(seed.parse().expect("MESH_SEED is a number"), rules);

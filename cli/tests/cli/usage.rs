@@ -18,7 +18,7 @@ fn the_commands_are_these() {
         .collect();
     assert_eq!(
         commands.join(" "),
-        "demo init up down service status wait pair devices add spaces ls scan leave conflicts continue revert completions help"
+        "demo init up down service status wait pair devices add spaces ls scan leave conflicts ignore continue revert completions help"
     );
 }
 
