@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, completions, conflicts, demo, device, devices, doctor, down, history, init, leave, limit,
-    log, ls, man, pair, pause, resume, scan, service, spaces, status, trash, undo, up, wait, why,
+    add, completions, conflicts, demo, device, devices, doctor, down, history, ignore, init, leave,
+    limit, log, ls, man, pair, pause, resume, scan, service, spaces, status, trash, undo, up, wait,
+    why,
 };
 
 /// Keeps your folders in sync between your own devices
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Scan(scan::Args),
     Leave(leave::Args),
     Conflicts(conflicts::Args),
+    Ignore(ignore::Args),
     Continue(resume::ContinueArgs),
     Revert(resume::RevertArgs),
     Why(why::Args),

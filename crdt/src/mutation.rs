@@ -74,6 +74,12 @@ pub enum M {
     GiverForEver,
     /// A folder of which not all is watched is scanned no more often than another.
     UnwatchedForgotten,
+    /// What is ignored is written and removed as if it were not.
+    RulesForgotten,
+    /// A folder is merged before the rules of its space are known.
+    RulesAfterMerge,
+    /// What went while it was ignored is taken for deleted.
+    GoneWhileIgnored,
 }
 
 /// All of them.
@@ -110,6 +116,9 @@ pub const ALL: &[M] = &[
     M::ScanOnce,
     M::GiverForEver,
     M::UnwatchedForgotten,
+    M::RulesForgotten,
+    M::RulesAfterMerge,
+    M::GoneWhileIgnored,
 ];
 
 static ACTIVE: AtomicU8 = AtomicU8::new(0);

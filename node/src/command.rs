@@ -11,6 +11,8 @@ pub use self::past::*;
 
 use crate::status::ItemInfo;
 
+pub mod ignore;
+
 /// Why something was not done. Each kind has one HTTP status and one exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

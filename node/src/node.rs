@@ -428,7 +428,7 @@ impl Runner {
                 }
             }
             Effect::Watch { space, path } => {
-                self.folders.watch(space, path);
+                self.folders.watch(engine, space, path);
                 self.served.update(engine, &self.folders);
             }
             Effect::Rest { space } => {

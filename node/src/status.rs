@@ -381,6 +381,9 @@ pub struct ItemInfo {
     pub residency: Residency,
     /// Whether it has an open conflict.
     pub conflict: bool,
+    /// Whether a rule ignores it on this device: what stands here is neither sent nor replaced.
+    #[serde(default)]
+    pub ignored: bool,
 }
 
 /// An open conflict: one item, two or more contents that nobody chose between.

@@ -15,7 +15,8 @@ use ownmesh_node::db::{base, items};
 use ownmesh_node::disk::base::{BaseError, BaseReader, BaseRow};
 use ownmesh_node::disk::hash::Chunk;
 use ownmesh_node::disk::perform::{Step, perform};
-use ownmesh_node::disk::scan::{Found, Guard, Look, scan};
+use ownmesh_node::disk::rules::scan_under;
+use ownmesh_node::disk::scan::{Found, Guard, Look};
 use ownmesh_node::disk::{Disk, Meta, RelPath, trash};
 use ownmesh_node::engine::{Effect, Engine, Event, Missed, Notice, Now, Want, WantResult};
 use rand::rngs::StdRng;
@@ -230,30 +231,22 @@ impl World {
         let mut groups: Vec<Vec<Found>> = Vec::new();
         let mut failed = None;
         let mut lines = Vec::new();
-        let result = scan(
-            &disk,
-            guard,
-            &shared,
-            &secret,
-            look,
-            &|_, _| false,
-            &mut |found| {
-                lines.push(format!(
-                    "finds {}",
-                    found.iter().map(brief).collect::<Vec<_>>().join(", ")
-                ));
-                if at_once {
-                    failed = failed.take().or(shared
-                        .0
-                        .borrow_mut()
-                        .handle(now, Event::Found { space, job, found })
-                        .err());
-                } else {
-                    groups.push(found);
-                }
-                Ok(())
-            },
-        );
+        let result = scan_under(&disk, guard, &shared, &secret, look, &mut |found| {
+            lines.push(format!(
+                "finds {}",
+                found.iter().map(brief).collect::<Vec<_>>().join(", ")
+            ));
+            if at_once {
+                failed = failed.take().or(shared
+                    .0
+                    .borrow_mut()
+                    .handle(now, Event::Found { space, job, found })
+                    .err());
+            } else {
+                groups.push(found);
+            }
+            Ok(())
+        });
         if slips {
             disk.disarm();
         }
@@ -559,6 +552,7 @@ fn brief(found: &Found) -> String {
         Found::Refreshed { id, .. } => format!("refreshed {}", short(id)),
         Found::Moved { id, name, .. } => format!("moved {} to {name}", short(id)),
         Found::Gone { id } => format!("gone {}", short(id)),
+        Found::Forgotten { id } => format!("forgotten {}", short(id)),
     }
 }
 

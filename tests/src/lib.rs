@@ -7,6 +7,7 @@
 //! | `link` | what is on its way between two devices |
 //! | `world` | virtual time; what happens next; who performs the engine's effects (`effects`) |
 //! | `transition`, `fate`, `taking_part` | what users do to folders, and fate to devices; leaving a space and joining it again |
+//! | `rules` | ignore rules that change at random |
 //! | `weather` | how often what goes wrong |
 //! | `reference`, `traces` | what a correct mesh would hold, by rules of its own; what it would not |
 //! | `verdict` | what has to be true in the end |
@@ -18,6 +19,7 @@ pub mod fate;
 pub mod link;
 pub mod mem_disk;
 pub mod reference;
+pub mod rules;
 pub mod seeds;
 pub mod stories;
 pub mod taking_part;

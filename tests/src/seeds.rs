@@ -25,9 +25,15 @@ pub struct Outcome {
 /// A random life of three devices, and the verdict on it.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
+    run_with(seed, false)
+}
+
+/// The same; with `rules`, users change ignore rules too.
+#[must_use]
+pub fn run_with(seed: u64, rules: bool) -> Outcome {
     let mut world = World::new(seed, &["alice", "bob", "carol"], 3);
     let shared = std::sync::Arc::clone(&world.shared);
-    let failure = match catch_unwind(AssertUnwindSafe(|| live(&mut world))) {
+    let failure = match catch_unwind(AssertUnwindSafe(|| live(&mut world, rules))) {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(panic) => Some(
@@ -64,7 +70,9 @@ pub fn run(seed: u64) -> Outcome {
     }
 }
 
-fn live(world: &mut World) -> Result<(), String> {
+fn live(world: &mut World, rules: bool) -> Result<(), String> {
+    // What is ignored does not hear of deletions, and is new where it is moved to.
+    world.reference().traces.off |= rules;
     // Some import a tree before they ever meet.
     for d in 0..3 {
         world.start(d);
@@ -93,6 +101,10 @@ fn live(world: &mut World) -> Result<(), String> {
         if world.failure.is_some() {
             break;
         }
+        if rules && one_in(&mut world.rng, 8) {
+            let d = below(&mut world.rng, 3);
+            world.change_rules(d);
+        }
         world.transition();
     }
     world.verdict()
@@ -112,6 +124,12 @@ pub struct Summary {
 /// Runs seeds on all cores; stops taking new ones after `most` failures.
 #[must_use]
 pub fn run_all(seeds: Range<u64>, most: usize) -> Summary {
+    run_all_with(seeds, most, false)
+}
+
+/// The same; with `rules`, users change ignore rules too.
+#[must_use]
+pub fn run_all_with(seeds: Range<u64>, most: usize, rules: bool) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Summary::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
@@ -123,7 +141,7 @@ pub fn run_all(seeds: Range<u64>, most: usize) -> Summary {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(seed);
+                    let outcome = run_with(seed, rules);
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     sum.seeds += 1;
                     for (what, n) in outcome.counts {

@@ -3,6 +3,7 @@
 //! They run without faults beyond those told, and end with the same verdict as the random lives.
 
 mod asked;
+mod ignored;
 mod killed;
 mod made_again;
 mod members;
@@ -19,6 +20,7 @@ use crate::mem_disk::Entry;
 use crate::world::{Weather, World};
 
 pub use asked::*;
+pub use ignored::*;
 pub use killed::*;
 pub use made_again::*;
 pub use members::*;
@@ -103,6 +105,17 @@ pub const ALL: &[Story] = &[
     ("started over within steps", started_over_within_steps),
     ("paused over a loss of power", paused_over_a_loss_of_power),
     ("paused for a time", paused_for_a_time),
+    ("ignored", ignored_stays),
+    ("gone while ignored", gone_while_ignored),
+    ("gone with the rule", gone_with_the_rule),
+    ("deleted around ignored", deleted_around_ignored),
+    ("ignored, deleted elsewhere", ignored_and_deleted_elsewhere),
+    ("deleted here with ignored", deleted_here_with_ignored),
+    ("the brake and ignored", brake_and_ignored),
+    ("merged under rules", merged_under_rules),
+    ("mistaken rules", mistaken_rules),
+    ("moved out of ignored", moved_out_of_ignored),
+    ("ignored in the way", ignored_in_the_way),
 ];
 
 const AB: Pair = (0, 1);

@@ -70,8 +70,13 @@ impl World {
                 return Ok(());
             }
             // Nothing but a backup that came back takes away what was announced, or a user who writes
-            // to a file that does not take part for a while.
-            let gone = ["restored backups", "spaces left"];
+            // to a file that does not take part for a while, or is ignored.
+            let gone = [
+                "restored backups",
+                "spaces left",
+                "own rules",
+                "shared rules",
+            ];
             let counts = self.reference().counts.clone();
             if gone.iter().any(|what| counts.contains_key(what)) && self.now > start + PATIENCE {
                 self.give_up();
@@ -241,6 +246,7 @@ impl World {
             return Err(failure);
         }
         self.heal();
+        self.end_rules()?;
         self.rest()?;
         self.scan_all();
         self.rest()?;

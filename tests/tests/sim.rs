@@ -1,12 +1,27 @@
 //! Random lives of three devices. `MESH_SEED=n` runs one seed and prints its steps,
 //! `MESH_SEEDS=a..b` a range; without either, 300 seeds.
 
-use ownmesh_tests::seeds::{run, run_all};
+use ownmesh_tests::seeds::{run, run_all_with, run_with};
 
 #[test]
 fn nothing_is_ever_lost() {
+    lives(false, "0..300");
+}
+
+/// With rules that come, change and go on any device: what is ignored stays on its disk, and nothing
+/// is lost when it is compared again.
+#[test]
+fn nothing_is_ever_lost_under_ignore_rules() {
+    lives(true, "0..150");
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "what many seeds came to is read by people"
+)]
+fn lives(rules: bool, usual: &str) {
     if let Ok(seed) = std::env::var("MESH_SEED") {
-        let outcome = run(seed.parse().expect("MESH_SEED is a number"));
+        let outcome = run_with(seed.parse().expect("MESH_SEED is a number"), rules);
         println!("{}", outcome.log.join("\n"));
         println!("{:#?}", outcome.counts);
         if let Some(failure) = outcome.failure {
@@ -14,7 +29,7 @@ fn nothing_is_ever_lost() {
         }
         return;
     }
-    let range = std::env::var("MESH_SEEDS").unwrap_or_else(|_| "0..300".to_owned());
+    let range = std::env::var("MESH_SEEDS").unwrap_or_else(|_| usual.to_owned());
     let (from, to) = range.split_once("..").expect("MESH_SEEDS is a..b");
     let seeds = from.parse().expect("a number")..to.parse().expect("a number");
     let started = std::time::Instant::now();
@@ -22,7 +37,7 @@ fn nothing_is_ever_lost() {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(5);
-    let sum = run_all(seeds, most);
+    let sum = run_all_with(seeds, most, rules);
     println!(
         "{} seeds in {:.1} s",
         sum.seeds,

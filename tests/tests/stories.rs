@@ -67,6 +67,17 @@ told!(
     started_over_within_steps,
     paused_over_a_loss_of_power,
     paused_for_a_time,
+    ignored_stays,
+    gone_while_ignored,
+    gone_with_the_rule,
+    deleted_around_ignored,
+    ignored_and_deleted_elsewhere,
+    deleted_here_with_ignored,
+    brake_and_ignored,
+    merged_under_rules,
+    mistaken_rules,
+    moved_out_of_ignored,
+    ignored_in_the_way,
 );
 
 /// All sequences of a few steps in a tiny tree; `MESH_SHORT=1` tells every one of three steps.

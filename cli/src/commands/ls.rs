@@ -67,6 +67,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
 
 fn row(item: &ItemInfo, name: String) -> Vec<String> {
     let residency = match item.residency {
+        _ if item.ignored => "ignored",
         Residency::Local => "here",
         Residency::Cached => "cached",
         Residency::Remote => "away",

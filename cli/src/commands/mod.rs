@@ -19,6 +19,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod history;
+pub(crate) mod ignore;
 pub(crate) mod init;
 pub(crate) mod leave;
 pub(crate) mod limit;
@@ -154,6 +155,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Scan(args) => scan::run(&context, args).await,
         Command::Leave(args) => leave::run(&context, args).await,
         Command::Conflicts(args) => conflicts::run(&context, args).await,
+        Command::Ignore(args) => ignore::run(&context, args).await,
         Command::Continue(args) => resume::go_on(&context, args).await,
         Command::Revert(args) => resume::revert(&context, args).await,
         Command::Device(args) => device::run(&context, args).await,

@@ -18,7 +18,7 @@ fn the_commands_are_these() {
         .collect();
     assert_eq!(
         commands.join(" "),
-        "demo init up down service status wait pair devices device add spaces ls scan leave conflicts continue revert why doctor pause resume limit history undo trash log completions man help"
+        "demo init up down service status wait pair devices device add spaces ls scan leave conflicts ignore continue revert why doctor pause resume limit history undo trash log completions man help"
     );
 }
 

@@ -27,6 +27,7 @@
 mod asked;
 mod device;
 mod everyday;
+mod ignoring;
 mod image;
 mod kills;
 mod lan;

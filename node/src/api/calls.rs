@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::body::Body;
 use super::reply::{self, Reply, versioned};
 use super::routes::{Call, find};
-use super::{asked, openapi, pairing, past, uri};
+use super::{asked, ignore, openapi, pairing, past, uri};
 use crate::command::{
     AddRequest, CommandError, ConfirmRequest, ItemsReply, ModeRequest, PairRequest, ResolveRequest,
     WaitRequest,
@@ -46,7 +46,7 @@ impl Context {
     }
 
     /// Asks the engine for something that takes time; it answers through the sender.
-    async fn order<R: Send + 'static>(
+    pub(super) async fn order<R: Send + 'static>(
         &self,
         f: impl FnOnce(&mut Engine, Now, oneshot::Sender<Result<R, CommandError>>) + Send + 'static,
     ) -> Result<R, CommandError> {
@@ -161,6 +161,19 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
                 .ask(move |engine, now| engine.resolve(&item, keep, now))
                 .await??;
             Ok(done())
+        }
+        Call::Ignore => Ok(reply::object(
+            &context
+                .ask(move |engine, _| engine.ignore_rules(&name))
+                .await??,
+        )),
+        Call::IgnoreChange => {
+            let change = body.json()?;
+            Ok(reply::object(&ignore::change(context, name, change).await?))
+        }
+        Call::IgnoreTest => {
+            let test = body.json()?;
+            Ok(reply::object(&ignore::test(context, name, test).await?))
         }
         Call::Why => asked::why(context, query.as_deref()).await,
         Call::Doctor => asked::doctor(context).await,

@@ -17,6 +17,7 @@ use crate::home::{Home, HomeError, NodeLock};
 mod asked;
 mod body;
 mod calls;
+mod ignore;
 #[cfg(unix)]
 mod listen;
 mod openapi;

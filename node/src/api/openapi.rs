@@ -106,7 +106,7 @@ fn schemas() -> Value {
         "Items": object(&[("v", v), ("space", &text), ("path", &text), ("items", &list("ItemInfo"))]),
         "ItemInfo": object(&[("item", &text), ("path", &text), ("kind", &word(&["file", "directory", "symlink"])), ("size", &count),
             ("mode?", &count), ("mtime?", &time), ("target?", &text), ("tier", &word(&["hot", "warm", "cold"])),
-            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag)]),
+            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag), ("ignored", &flag)]),
         "Conflicts": object(&[("v", v), ("conflicts", &list("ConflictInfo"))]),
         "ConflictInfo": object(&[("item", &text), ("space", &text), ("path", &text), ("versions", &list("ConflictVersion"))]),
         "ConflictVersion": object(&[("device", &text), ("size", &count), ("mtime?", &time), ("copy_path?", &text)]),
@@ -133,14 +133,40 @@ fn schemas() -> Value {
     for (name, schema) in told::schemas() {
         all[name] = schema;
     }
-    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), past::schemas()) {
-        all.extend(more);
+    for more in [past::schemas(), ignoring()] {
+        if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     all
 }
 
 fn one(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// The schemas of the ignore rules.
+fn ignoring() -> Value {
+    let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
+    let one = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let (text, count, flag) = (
+        json!({ "type": "string" }),
+        json!({ "type": "integer", "minimum": 0 }),
+        json!({ "type": "boolean" }),
+    );
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let v = &count;
+    json!({
+        "Ignore": object(&[("v", v), ("space", &text), ("rules", &list("IgnoreRule")), ("problems", &texts), ("held_items", &count)]),
+        "IgnoreRule": object(&[("file", &text), ("line", &count), ("pattern", &text)]),
+        "IgnoreChange": object(&[("pattern", &text), ("device?", &flag), ("remove?", &flag)]),
+        "IgnoreChanged": object(&[("v", v), ("space", &text), ("file", &text), ("changed", &flag), ("stops", &one("IgnoredItems")),
+            ("resumes", &one("IgnoredItems"))]),
+        "IgnoredItems": object(&[("items", &count), ("files", &count), ("bytes", &count), ("names", &texts)]),
+        "IgnoreTest": object(&[("path?", &text), ("pattern?", &text), ("device?", &flag)]),
+        "IgnoreTested": object(&[("v", v), ("space", &text), ("path?", &one("IgnoreVerdict")), ("stops?", &one("IgnoredItems"))]),
+        "IgnoreVerdict": object(&[("path", &text), ("exists", &flag), ("ignored", &flag), ("rule?", &one("IgnoreRule")), ("at?", &text)]),
+    })
 }
 
 fn object(fields: &[(&str, &Value)]) -> Value {
@@ -163,6 +189,7 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
+    use crate::command::ignore::*;
     use crate::command::*;
     use crate::doctor::{Check, Doctor};
     use crate::limits::{Limits, LimitsNow};
@@ -251,6 +278,26 @@ mod tests {
             },
         );
         same("Items", &ItemsReply::default());
+        same("Ignore", &IgnoreReply::default());
+        same("IgnoreRule", &IgnoreRule::default());
+        same("IgnoreChange", &IgnoreChange::default());
+        same("IgnoreChanged", &IgnoreChanged::default());
+        same("IgnoredItems", &IgnoredItems::default());
+        same("IgnoreTest", &IgnoreTest::default());
+        let verdict = IgnoreVerdict {
+            rule: Some(IgnoreRule::default()),
+            at: text(),
+            ..IgnoreVerdict::default()
+        };
+        same("IgnoreVerdict", &verdict);
+        same(
+            "IgnoreTested",
+            &IgnoreTested {
+                path: Some(verdict),
+                stops: Some(IgnoredItems::default()),
+                ..IgnoreTested::default()
+            },
+        );
         same("ConflictInfo", &ConflictInfo::default());
         same("ConflictVersion", &ConflictVersion::default());
         same("AddRequest", &AddRequest::default());

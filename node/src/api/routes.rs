@@ -18,6 +18,9 @@ pub(super) enum Call {
     Continue,
     Revert,
     Items,
+    Ignore,
+    IgnoreChange,
+    IgnoreTest,
     Conflicts,
     Resolve,
     Pause,
@@ -97,7 +100,7 @@ impl Route {
 }
 
 /// Everything the API answers to.
-pub(super) static ROUTES: [Route; 34] = [
+pub(super) static ROUTES: [Route; 37] = [
     Route::new(
         Method::GET,
         "/v1/status",
@@ -171,6 +174,29 @@ pub(super) static ROUTES: [Route; 34] = [
         "The items of a space below a path",
     )
     .query(&["path", "recursive"]),
+    Route::new(
+        Method::GET,
+        "/v1/spaces/{NAME}/ignore",
+        Call::Ignore,
+        "Ignore",
+        "The ignore rules in force",
+    ),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/ignore",
+        Call::IgnoreChange,
+        "IgnoreChanged",
+        "Adds an ignore rule, or takes one out; answers when that holds",
+    )
+    .body("IgnoreChange"),
+    Route::new(
+        Method::POST,
+        "/v1/spaces/{NAME}/ignore/test",
+        Call::IgnoreTest,
+        "IgnoreTested",
+        "Says what the ignore rules do with a path, and what a pattern would do; changes nothing",
+    )
+    .body("IgnoreTest"),
     Route::new(
         Method::GET,
         "/v1/conflicts",

@@ -39,6 +39,16 @@ pub fn clean(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError
     Ok(())
 }
 
+/// Whether an item is on the list.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn has(conn: &Connection, space: i64, item: &ItemId) -> Result<bool, DbError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM dirty WHERE space = ?1 AND item = ?2")?
+        .exists(params![space, item.as_bytes()])?)
+}
+
 /// Items on the list after number `after`, in the order they came.
 ///
 /// # Errors
@@ -62,16 +72,6 @@ pub fn after(
         out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
     }
     Ok(out)
-}
-
-/// Whether an item is on the list.
-///
-/// # Errors
-/// Fails if the database cannot be read.
-pub fn has(conn: &Connection, space: i64, item: &ItemId) -> Result<bool, DbError> {
-    Ok(conn
-        .prepare_cached("SELECT 1 FROM dirty WHERE space = ?1 AND item = ?2")?
-        .exists(params![space, item.as_bytes()])?)
 }
 
 /// Items with little content on the list after number `after`, the newest first.

@@ -84,11 +84,18 @@ pub fn damage(conn: &Connection) -> Result<Vec<String>, DbError> {
     said.retain(|line| line != "ok");
     Ok(said)
 }
-/// The operation log.
+
+/// The operation log; ignore rules.
 const V2: &str = "
 CREATE TABLE event(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT, space TEXT,
   message TEXT NOT NULL, chain BLOB NOT NULL);
+CREATE TABLE rules(space INTEGER NOT NULL, file INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY(space, file)) WITHOUT ROWID;
+CREATE TABLE ignored(space INTEGER NOT NULL, why INTEGER NOT NULL, id BLOB NOT NULL, lacking INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, PRIMARY KEY(space, why, id)) WITHOUT ROWID;
 ";
+
+/// What makes each version of the one before.
+const STEPS: [&str; 2] = [V1, V2];
 
 /// Makes or upgrades the tables.
 pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
@@ -103,10 +110,10 @@ pub(super) fn upgrade(conn: &mut Connection) -> Result<(), DbError> {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if found < 1 {
-        tx.execute_batch(V1)?;
+    let from = usize::try_from(found).unwrap_or(0);
+    for step in STEPS.iter().skip(from) {
+        tx.execute_batch(step)?;
     }
-    tx.execute_batch(V2)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(())

@@ -115,6 +115,8 @@ pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
         "chunk",
         "dirty",
         "placing",
+        "rules",
+        "ignored",
     ] {
         conn.execute(&format!("DELETE FROM {table} WHERE space = ?1"), [n])?;
     }

@@ -22,6 +22,7 @@ pub mod kept;
 pub mod path;
 pub mod perform;
 pub mod real;
+pub mod rules;
 pub mod scan;
 pub mod trash;
 pub mod watch;

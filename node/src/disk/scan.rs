@@ -20,6 +20,7 @@ mod walk;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use ownmesh_crdt::item::{Content, Kind};
 use ownmesh_crypto::ids::{ItemId, SpaceId};
@@ -27,6 +28,7 @@ use ownmesh_crypto::space::SpaceSecret;
 
 use super::base::{BaseError, BaseReader};
 use super::hash::Chunk;
+use super::rules::Rules;
 use super::{Disk, MARKER, Meta, RelPath, marker, private, read_small};
 
 /// At most so many findings are emitted at once: the changes of one batch.
@@ -62,6 +64,11 @@ pub struct Look {
     pub scope: Scope,
     /// Files that are not read this time, changed or not: they change all the time.
     pub held: BTreeSet<ItemId>,
+    /// What is ignored: neither new, nor changed, nor gone.
+    pub rules: Arc<Rules>,
+    /// Entries that an earlier look passed over, because they were ignored then. What is not in them
+    /// any more went while nobody was told of it, and is no deletion.
+    pub passed: Arc<BTreeSet<ItemId>>,
 }
 
 impl From<Scope> for Look {
@@ -69,6 +76,8 @@ impl From<Scope> for Look {
         Self {
             scope,
             held: BTreeSet::new(),
+            rules: Arc::default(),
+            passed: Arc::default(),
         }
     }
 }
@@ -151,6 +160,12 @@ pub enum Found {
         /// The item.
         id: ItemId,
     },
+    /// It is not there, with all below it, and that is nobody's deletion: it is ignored, or was when it
+    /// went.
+    Forgotten {
+        /// The item.
+        id: ItemId,
+    },
 }
 
 /// The caller does not want more; the scan ends with [`ScanError::Stopped`].
@@ -179,6 +194,8 @@ pub enum ProblemKind {
     Special,
     /// It changed meanwhile: scan again soon.
     Changing,
+    /// A rule file that cannot be understood.
+    Rules,
 }
 
 impl std::fmt::Display for ProblemKind {
@@ -188,6 +205,7 @@ impl std::fmt::Display for ProblemKind {
             Self::Name => "name",
             Self::Special => "special",
             Self::Changing => "changing",
+            Self::Rules => "rules",
         })
     }
 }
@@ -205,6 +223,11 @@ pub struct ScanReport {
     pub problems: Vec<Problem>,
     /// Directories of files that changed and were not read ([`Look::held`]).
     pub held: BTreeSet<RelPath>,
+    /// Entries of base that were passed over, because a rule ignores them: of a directory alone that,
+    /// and nothing in it.
+    pub passed: BTreeSet<ItemId>,
+    /// Directories of base with something in them, however deep, that is ignored and stands there.
+    pub keeps: BTreeSet<ItemId>,
 }
 
 /// Why a scan did not come to its end. What was emitted before is true.
@@ -222,6 +245,9 @@ pub enum ScanError {
     /// The caller stopped it.
     #[error("the scan was stopped")]
     Stopped,
+    /// Other rules hold now; nothing was compared.
+    #[error("the ignore rules changed")]
+    Rules(Arc<Rules>),
     /// Base failed.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -268,7 +294,7 @@ pub fn scan(
     emit: &mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
 ) -> Result<ScanReport, ScanError> {
     check(disk, guard)?;
-    let mut walk = walk::Walk::new(disk, base, secret, &look.held, rules, emit);
+    let mut walk = walk::Walk::new(disk, base, secret, look, rules, emit);
     walk.start(&look.scope)?;
     walk.run()?;
     check(disk, guard)?;

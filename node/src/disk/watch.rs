@@ -4,7 +4,7 @@
 //! Against the first: a new directory is reported *after* its watch stands, so that what was created
 //! in it before is found by the scan; and whatever the system could not tell is said as
 //! [`Notice::Everything`]. Against the second: opening and reading are no changes, and `.mesh` is
-//! not watched.
+//! not watched. Nor is what the rules ignore: a build that writes a million files costs nothing here.
 //!
 //! Against a change that is not heard of for long: what a watcher could not watch is told to whoever
 //! started it, who scans more often then.
@@ -24,6 +24,7 @@ use notify::{
     Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
 };
 
+use super::rules::Rules;
 use super::{PRIVATE, RelPath};
 
 /// How long a burst is gathered: long enough for an editor's save, short beside the 100 ms of W5.
@@ -114,11 +115,13 @@ enum Message {
 }
 
 impl Watcher {
-    /// Watches all directories below `root`, then returns: a full scan after it misses nothing.
+    /// Watches all directories below `root` that `rules` do not ignore, then returns: a full scan after
+    /// it misses nothing. Other rules need another watcher.
     ///
     /// `notice` is called on the watcher's thread; what comes meanwhile is gathered.
     pub fn start(
         root: impl Into<PathBuf>,
+        rules: Arc<Rules>,
         notice: impl Fn(Notice) + Send + 'static,
     ) -> Result<Self, WatchError> {
         let root: PathBuf = root.into();
@@ -143,6 +146,7 @@ impl Watcher {
             RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
         let mut gather = Gather {
             root,
+            rules,
             watcher,
             watched: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -191,6 +195,7 @@ fn is_change(event: &Event) -> bool {
 /// The thread's state.
 struct Gather {
     root: PathBuf,
+    rules: Arc<Rules>,
     watcher: RecommendedWatcher,
     /// Directories with a watch of their own, where the system wants one for each.
     watched: BTreeSet<RelPath>,
@@ -274,7 +279,7 @@ impl Gather {
             let Some(path) = self.relative(full) else {
                 continue;
             };
-            if path.components().next() == Some(PRIVATE) {
+            if path.components().next() == Some(PRIVATE) || self.ignored(&path) {
                 continue;
             }
             self.changed.insert(path.parent().unwrap_or_default());
@@ -291,6 +296,11 @@ impl Gather {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a path is ignored, whatever stands there.
+    fn ignored(&self, path: &RelPath) -> bool {
+        self.rules.ignores(path, false) && self.rules.ignores(path, true)
     }
 
     fn watch_if_dir(&mut self, full: &Path, path: RelPath) {
@@ -336,6 +346,9 @@ impl Gather {
         }
         let mut todo = vec![dir];
         while let Some(dir) = todo.pop() {
+            if self.rules.ignores(&dir, true) {
+                continue;
+            }
             let full = self.full(&dir);
             match self.watcher.watch(&full, RecursiveMode::NonRecursive) {
                 Ok(()) => {}

@@ -91,6 +91,9 @@ impl Author<'_> {
                 self.moved(&id, Place { parent, name }, &meta)
             }
             Found::Gone { id } => self.gone(&id),
+            Found::Forgotten { id } => {
+                super::recover::forget_subtree(self.docs.tx, self.docs.space, &id)
+            }
         }
     }
 

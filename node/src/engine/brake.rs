@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use ownmesh_crdt::doc::Edit;
 use ownmesh_crdt::item::{self, ItemState, Kind};
@@ -14,9 +15,11 @@ use ownmesh_crdt::op::Scalar;
 use ownmesh_crypto::ItemId;
 
 use super::docs::Docs;
+use super::ignoring::stands_ignored;
 use super::{Effect, Engine, Now};
 use crate::command::CommandError;
 use crate::db::{Connection, DbError, base, dirty, items, spaces};
+use crate::disk::rules::Rules;
 
 /// Below so many files nobody calls it "most of the folder".
 const FEW: u64 = 10;
@@ -51,7 +54,7 @@ pub(super) fn answered(tx: &Connection, n: i64, act: &[u8; 8]) -> Result<bool, D
     Ok(!ownmesh_crdt::mutated!(ActOutlivesAnswer) && answers.doc.regs.winner(&key(act)).is_some())
 }
 
-fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
+fn pending(tx: &Connection, n: i64, rules: &Rules) -> Result<Pending, DbError> {
     let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
     let mut out = Pending::default();
     for id in dirty::dead(tx, n)? {
@@ -61,6 +64,12 @@ fn pending(tx: &Connection, n: i64) -> Result<Pending, DbError> {
         let Some(state) = ItemState::from_registers(&row.doc.regs) else {
             continue;
         };
+        // No rule deletes: what is ignored stays, whatever becomes of it elsewhere.
+        if let Some(row) = base::get(tx, n, &id)?
+            && stands_ignored(tx, n, rules, &row)?
+        {
+            continue;
+        }
         out.items.push(id);
         // What stands here no more was carried out already, and is counted as that.
         let stands = base::get(tx, n, &id)?.is_some() || !base::copies(tx, n, &id)?.is_empty();
@@ -111,8 +120,10 @@ impl Engine {
         if !dirty::any_dead(self.db.read(), n, after)? {
             return Ok(false);
         }
-        let pending = pending(self.db.read(), n)?;
-        let files = base::files(self.db.read(), n)? + carried;
+        let rules = Arc::clone(&space.ignoring.rules);
+        let ignored = space.ignoring.files;
+        let pending = pending(self.db.read(), n, &rules)?;
+        let files = base::files(self.db.read(), n)?.saturating_sub(ignored) + carried;
         let total = pending.unconfirmed + if pending.unconfirmed > 0 { carried } else { 0 };
         if total < FEW || total * MANY <= files {
             return Ok(false);
@@ -148,7 +159,7 @@ impl Engine {
                 .as_deref()
                 .is_some_and(|w| w.starts_with("deletions"))
         });
-        if stopped && pending(self.db.read(), n)?.unconfirmed < FEW {
+        if stopped && pending(self.db.read(), n, &self.rules(n))?.unconfirmed < FEW {
             self.resume(n)?;
         }
         Ok(())
@@ -207,7 +218,9 @@ impl Engine {
         }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let acts = pending(self.db.read(), n).map_err(failed)?.acts;
+        let acts = pending(self.db.read(), n, &self.rules(n))
+            .map_err(failed)?
+            .acts;
         self.edit_items(n, |docs, actor| {
             let mut row = docs.load(&SETTINGS)?;
             let edits: Vec<Edit> = acts
@@ -250,7 +263,9 @@ impl Engine {
         }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let found = pending(self.db.read(), n).map_err(failed)?.items;
+        let found = pending(self.db.read(), n, &self.rules(n))
+            .map_err(failed)?
+            .items;
         self.edit_items(n, |docs, actor| {
             for id in &found {
                 let mut row = docs.load(id)?;

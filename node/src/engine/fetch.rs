@@ -9,6 +9,7 @@ use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 use ownmesh_tiering::chunker::ONE_CHUNK;
 
+use super::ignoring::{Verdict, verdict};
 use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
 use super::space::{DISK, RETRY};
@@ -148,7 +149,9 @@ impl Engine {
             };
             let sides = plan::sides(self.db.read(), n, &item, &space.secret, &names)?;
             let before = wants.len();
-            for next in plan::next(&sides) {
+            let rules = &space.ignoring.rules;
+            let free = verdict(self.db.read(), n, rules, &sides)? == Verdict::Free;
+            for next in plan::next(&sides).into_iter().filter(|_| free) {
                 if let Next::Make(wanted) | Next::Replace(_, wanted) = next {
                     let file = matches!(wanted.content, Some(Content::File { .. }));
                     if file

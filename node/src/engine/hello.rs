@@ -9,11 +9,12 @@ use ownmesh_crdt::mutated;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId};
 
+use super::ignoring::missing;
 use super::peers::PeerSpace;
 use super::{Effect, Engine, Now};
 use crate::command::CommandError;
 use crate::db::spaces::{self, Member};
-use crate::db::{DbError, dirty, logs};
+use crate::db::{DbError, logs};
 
 /// Acknowledgements wait this long for more to acknowledge, ms: one flush serves them all.
 pub(super) const ACK_EVERY: u64 = 40;
@@ -28,7 +29,7 @@ impl Engine {
             vector.raise(log.tag, log.seq);
             lowest.raise(log.tag, log.low);
         }
-        let (missing_items, missing_bytes) = dirty::total(conn, n)?;
+        let (missing_items, missing_bytes) = missing(conn, n)?;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Err(DbError::Damaged("space"));
         };
@@ -175,8 +176,8 @@ impl Engine {
         let db = &self.db;
         for space in self.spaces.values_mut() {
             if space.told_missing > 0 && !space.ack_due && !space.is_busy() {
-                let (missing, _) = dirty::total(db.read(), space.row.n)?;
-                let missing = missing + u64::from(space.row.stopped.is_some());
+                let (lacking, _) = missing(db.read(), space.row.n)?;
+                let missing = lacking + u64::from(space.row.stopped.is_some());
                 space.ack_due = missing < space.told_missing;
             }
         }

@@ -10,6 +10,7 @@ use ownmesh_crdt::mutated;
 use ownmesh_crypto::{ItemId, SpaceId, SpaceSecret};
 use tokio::sync::oneshot;
 
+use super::ignoring::Ignoring;
 use super::{Effect, Engine, Now, Space};
 use crate::command::{AddReply, AddRequest, CommandError};
 use crate::db::{DbError, base, items, logs, settings, spaces};
@@ -37,6 +38,7 @@ impl Engine {
             let n = row.n;
             let mut space = Space::new(row, name, secret, now);
             space.conflicts = items::conflict_count(self.db.read(), n)?;
+            space.ignoring = Ignoring::load(self.db.read(), n)?;
             if mutated!(LoseOutbox) {
                 self.db.write(|tx| logs::drop_outbox(tx, n, i64::MAX))?;
             }
@@ -48,6 +50,7 @@ impl Engine {
                 space.unsynced = Some(Vec::new());
             }
             self.spaces.insert(n, space);
+            self.rules_first(now, n)?;
         }
         Ok(())
     }
@@ -254,7 +257,8 @@ impl Engine {
     /// Lets a held space go on: its folder and the mesh are merged.
     pub fn release(&mut self, name: &str, now: Now) {
         if let Ok(n) = self.space_by_name(name) {
-            if let Err(error) = self.set_stopped(n, None) {
+            let released = self.rules_first(now, n);
+            if let Err(error) = released.and_then(|()| self.set_stopped(n, None)) {
                 tracing::error!(%error, "the space could not be released");
             }
             self.nudge(now);

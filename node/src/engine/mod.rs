@@ -15,6 +15,7 @@
 //! | `plan`, `work`, `steps`, `pass` | what the disk lacks, and in which order it gets it |
 //! | `fetch`, `express`, `group`, `settle` | contents on their way, steps on their way, what came of them |
 //! | `space`, `membership`, `scan` | a folder in service; joining and leaving; looking at its disk |
+//! | `ignoring`, `rules_asked` | what the ignore rules keep from the disk; what people ask of them |
 //! | `brake`, `pause`, `recover` | stopping, waiting as told, healing after a crash |
 //! | `block`, `limit` | devices that are not talked to, and names of devices; how fast this one may be |
 //! | `status`, `wait`, `why`, `conflicts`, `abandon`, `undo` | what people and scripts ask |
@@ -36,6 +37,7 @@ mod express;
 mod fetch;
 mod group;
 mod hello;
+mod ignoring;
 mod inbound;
 mod journal;
 mod lacking;
@@ -50,6 +52,7 @@ mod peers;
 mod plan;
 mod recover;
 mod registry;
+mod rules_asked;
 mod scan;
 mod seal;
 mod settle;
@@ -77,6 +80,7 @@ pub use self::docs::Tally;
 pub use self::fetch::{Missed, Want, WantResult};
 pub(crate) use self::membership::mode_number;
 pub use self::notice::Notice;
+pub(crate) use self::rules_asked::{PATTERN_HINT, rule_file};
 pub use self::space::Space;
 pub(crate) use self::undo::Scope;
 use crate::command::{AddReply, AddRequest, CommandError};

@@ -4,6 +4,7 @@
 //! emptiness would be taken for the deletion of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
@@ -46,8 +47,9 @@ impl Engine {
             return;
         };
         let before = space.unwatched.take();
+        let anew = std::mem::take(&mut space.ignoring.rewatch);
         let Some(why) = lacking else {
-            if before.is_some() {
+            if before.is_some() || anew {
                 // What changed before the watcher stood.
                 space.want_scan(None);
             }
@@ -136,6 +138,8 @@ impl Engine {
             scope: scope.clone(),
             waiters,
         });
+        let rules = Arc::clone(&space.ignoring.rules);
+        let passed = Arc::clone(&space.ignoring.passed);
         // Only what the watcher saw waits: a look at everything leaves nothing out.
         let held = match scope {
             Scope::All => BTreeSet::new(),
@@ -145,7 +149,12 @@ impl Engine {
             space: n,
             job,
             guard,
-            look: Look { scope, held },
+            look: Look {
+                scope,
+                held,
+                rules,
+                passed,
+            },
         });
     }
 
@@ -276,17 +285,26 @@ impl Engine {
                 return Ok(());
             }
         };
+        if let Err(ScanError::Rules(rules)) = result {
+            return self.rules_hold(n, rules, waiters);
+        }
         space.again = true;
         let mut answer = Ok(());
         match result {
             Ok(report) => {
                 space.looked_at(&scope);
+                let kind = problem_kind(ProblemKind::Rules);
+                space.problems.retain(|_, problem| problem.kind != kind);
+                let all = scope == Scope::All;
+                space.ignoring.looked(&mut self.db, n, all, &report)?;
                 if scope == Scope::All {
                     space.scanned = true;
                     space.full_at = space.next_full(now);
                     space.later = Default::default();
                     self.effects.push(Effect::Sweep { space: n });
-                    if std::mem::take(&mut space.row.merging) {
+                    // Only the rule file was looked at.
+                    let alone = space.ignoring.rules.is_alone();
+                    if !alone && std::mem::take(&mut space.row.merging) {
                         let row = space.row.clone();
                         self.db.write(|tx| spaces::update(tx, &row))?;
                     }
@@ -324,7 +342,7 @@ impl Engine {
                         self.set_stopped(n, Some(format!("folder: {reason}")))?;
                     }
                     // Nothing is wrong with the folder, and nobody else looks where this one did.
-                    ScanError::Stopped | ScanError::Base(_) => {
+                    ScanError::Stopped | ScanError::Base(_) | ScanError::Rules(_) => {
                         tracing::error!(%reason, "a scan came to no end");
                         space.problem("", SCAN, reason, now.wall);
                         let at = now.mono + RETRY;
@@ -362,5 +380,6 @@ pub(super) fn problem_kind(kind: ProblemKind) -> &'static str {
         K::Name => "name",
         K::Special => "special",
         K::Changing => "changing",
+        K::Rules => "rules",
     }
 }

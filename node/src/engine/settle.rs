@@ -5,6 +5,7 @@
 //! what stands there as the user's edit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ownmesh_crdt::item::Kind;
 use ownmesh_crdt::mutated;
@@ -16,9 +17,10 @@ use super::plan::Wanted;
 use super::space::{DISK, RETRY};
 use super::{Engine, Job, Notice, Now};
 use crate::db::base::{self, Base};
-use crate::db::{Connection, DbError, dirty, items, placing};
+use crate::db::{Connection, DbError, dirty, ignored, items, placing};
 use crate::disk::base::BaseRow;
 use crate::disk::perform::{Outcome, Refused, Step};
+use crate::disk::rules::SHARED;
 use crate::disk::{Meta, RelPath, Stat};
 
 impl Engine {
@@ -42,6 +44,9 @@ impl Engine {
         let mut problems = Vec::new();
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
+        // Steps into a name that something ignored has: `name/` says nothing of a file of that name.
+        let mut blocked: Vec<(ItemId, RelPath)> = Vec::new();
+        let rules = Arc::clone(&space.ignoring.rules);
         let metas: BTreeMap<ItemId, Meta> =
             space.ready.iter().map(|(id, r)| (*id, r.meta)).collect();
         // What was not taken out of its place still stands there, whatever became of it.
@@ -87,6 +92,10 @@ impl Engine {
                         }
                         let path = step_path(&intent.step);
                         match refused {
+                            Refused::Occupied if rules.splits(path) => {
+                                ignored::hold(tx, n, &intent.item, true)?;
+                                blocked.push((intent.item, path.clone()));
+                            }
                             Refused::Aside
                             | Refused::Changed
                             | Refused::Occupied
@@ -125,10 +134,18 @@ impl Engine {
             if outcome.done.is_ok() {
                 space.problems.remove(step_path(&intent.step).as_str());
             }
-            if space.queued.insert(intent.item) {
+            let waits = blocked.iter().any(|(item, _)| *item == intent.item);
+            if !waits && space.queued.insert(intent.item) {
                 space.queue.push_back(intent.item);
             }
         }
+        let rule_file = |path: &&RelPath| path.as_str() == SHARED;
+        if group.iter().any(|i| i.step.paths().iter().any(rule_file)) {
+            // Others' rules are read with the next look.
+            space.want_scan(Some(vec![RelPath::ROOT]));
+        }
+        let names = blocked.into_iter().map(|(_, path)| path);
+        space.ignoring.blocked.extend(names);
         for id in &met {
             space.pace.let_go(id);
         }
@@ -152,6 +169,7 @@ impl Engine {
         space.again = true;
         space.ack_due |= done > 0;
         let name = space.name.clone();
+        self.tell_blocked(n);
         if done > 0 {
             self.notice(Notice::Updated {
                 space: name,

@@ -6,6 +6,7 @@ use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
 use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
+use super::ignoring::Ignoring;
 use super::lacking::Transfer;
 use super::pace::Pace;
 use super::pause::Pause;
@@ -117,6 +118,7 @@ pub struct Space {
     pub(super) brake_seen: i64,
     /// Many deletions are waiting for more: since when, and when the last came.
     pub(super) held: Option<(u64, u64)>,
+    pub(super) ignoring: Ignoring,
 }
 
 /// Kind of a scan's own failure.
@@ -170,6 +172,7 @@ impl Space {
             staged: 0,
             brake_seen: 0,
             held: None,
+            ignoring: Ignoring::default(),
         }
     }
 
@@ -237,6 +240,7 @@ impl Space {
             .chain(self.later.1)
             .chain(self.more.then_some(0))
             .chain(self.held.map(super::brake::held_until))
+            .chain(self.ignoring.alone_until)
             .chain([self.full_at])
             .min()
     }

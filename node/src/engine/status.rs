@@ -186,7 +186,9 @@ impl Engine {
                     space
                         .problems
                         .iter()
-                        .filter(|(item, p)| !item.is_empty() && p.kind != "special")
+                        .filter(|(item, p)| {
+                            !item.is_empty() && !matches!(p.kind, "special" | "rules")
+                        })
                         .count(),
                 )
                 .unwrap_or(0),
@@ -359,10 +361,13 @@ impl Engine {
             return Ok(None);
         };
         let here = base::get(self.db.read(), n, id)?;
+        let path = format!("{prefix}{}", row.spot.shown.unwrap_or_default());
+        let ignored = crate::disk::RelPath::parse(&path)
+            .is_ok_and(|at| self.rules(n).ignores(&at, state.kind == Kind::Dir));
         let local = here.is_some_and(|b| b.row.content == state.content().cloned());
         Ok(Some(ItemInfo {
             item: id.to_string(),
-            path: format!("{prefix}{}", row.spot.shown.unwrap_or_default()),
+            path,
             kind: match state.kind {
                 Kind::File => ItemKind::File,
                 Kind::Dir => ItemKind::Directory,
@@ -382,6 +387,7 @@ impl Engine {
                 Residency::Remote
             },
             conflict: row.spot.conflict > 0,
+            ignored,
         }))
     }
 

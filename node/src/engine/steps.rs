@@ -10,6 +10,7 @@ use ownmesh_crypto::{DeviceId, ItemId};
 
 use super::Space;
 use super::group::Then;
+use super::ignoring::{Verdict, forget, verdict};
 use super::pass::Pass;
 use super::plan::{self, Next, Wanted};
 use crate::db::base::{self, Base};
@@ -21,6 +22,10 @@ pub(super) enum Planned {
     Clean,
     Stepped,
     Fetch(Vec<Wanted>),
+    /// It is ignored, or something in it is: it stays as it is. `lacking`: its bytes are not here.
+    Held {
+        lacking: bool,
+    },
     /// Something else has to happen first.
     Later,
 }
@@ -37,6 +42,20 @@ pub(super) fn one(
 ) -> Result<Planned, DbError> {
     let mut fetch = Vec::new();
     let mut out = Planned::Later;
+    match verdict(pass.tx, pass.n, &space.ignoring.rules, sides)? {
+        Verdict::Free => {}
+        Verdict::Held { lacking } => {
+            space.discard(item, |_, _| false);
+            return Ok(Planned::Held { lacking });
+        }
+        // Steps that are gathered already may rest on what base says now.
+        Verdict::Out(_) if !pass.group.is_empty() => return Ok(Planned::Later),
+        Verdict::Out(ids) => {
+            forget(pass.tx, pass.n, &ids)?;
+            let sides = plan::sides(pass.tx, pass.n, item, &space.secret, names)?;
+            return one(pass, space, item, &sides, above, names);
+        }
+    }
     space.discard(item, |id, hash| sides.wants(id, hash));
     for next in plan::next(sides) {
         match next {
@@ -111,6 +130,10 @@ pub(super) fn one(
                 };
                 pass.push(*item, step, Then::Meta { row: b, wanted }, None);
                 out = Planned::Stepped;
+            }
+            // What stands in it is not mesh's to take away.
+            Next::Remove(b) if space.ignoring.keeps.contains(&b.row.id) => {
+                return Ok(Planned::Held { lacking: false });
             }
             Next::Remove(b) => {
                 if take_away(pass, item, b)? {
@@ -291,8 +314,14 @@ fn vacate(
     let item = row.row.copy_of.map_or(other, |c| c.0);
     let sides = plan::sides(pass.tx, pass.n, &item, &space.secret, names)?;
     above.push(other);
-    let _planned = one(pass, space, &item, &sides, above, names)?;
+    let planned = one(pass, space, &item, &sides, above, names)?;
     above.pop();
+    if matches!(planned, Planned::Held { .. }) {
+        let dir = pass.path(&wanted.parent)?;
+        let path = dir.and_then(|dir| dir.join(&wanted.name).ok());
+        space.ignoring.blocked.extend(path);
+        return Ok(false);
+    }
     if pass.at(&wanted.parent, &wanted.name)?.is_none() {
         return Ok(true);
     }

@@ -166,8 +166,10 @@ impl Engine {
                 _ => format!("{name}: {missing} items are missing here"),
             });
         }
-        // A FIFO or socket holds no bytes that could be safe elsewhere.
-        let open = space.problems.iter().filter(|(_, p)| p.kind != "special");
+        // A FIFO or socket holds no bytes that could be safe elsewhere, and a rule file travels whatever
+        // it says.
+        let bytes = |p: &super::space::Problem| !matches!(p.kind, "special" | "rules");
+        let open = space.problems.iter().filter(|(_, p)| bytes(p));
         for (item, problem) in open.take(8) {
             let at = if item.is_empty() {
                 String::new()

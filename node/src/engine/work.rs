@@ -16,7 +16,7 @@ use super::plan::{self, Wanted};
 use super::registry::name_of;
 use super::steps::{Planned, one};
 use super::{Effect, Engine, Now, Space};
-use crate::db::{DbError, base, dirty};
+use crate::db::{DbError, base, dirty, ignored};
 
 /// Steps in one group: a crash costs at most so many to redo.
 const GROUP: usize = 1_000;
@@ -65,6 +65,12 @@ impl Engine {
         };
         // Nothing is written before the first full scan: what is there must be known first.
         if space.row.stopped.is_some() || !space.scanned {
+            return Ok(());
+        }
+        if space.ignoring.alone_until.is_some() {
+            if space.busy.is_none() && self.learns_rules(now, n)? {
+                self.plan(n)?;
+            }
             return Ok(());
         }
         if space.busy.is_some() {
@@ -153,6 +159,7 @@ impl Engine {
                 let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                 match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
                     Planned::Clean => dirty::clean(tx, n, &item)?,
+                    Planned::Held { lacking } => ignored::hold(tx, n, &item, lacking)?,
                     Planned::Stepped | Planned::Later => {}
                     Planned::Fetch(wanted) => {
                         if wants.len() + wanted.len() <= room && bytes_left > 0 {
@@ -186,6 +193,7 @@ impl Engine {
                 self.effects.push(Effect::Discard { space: n, staged });
             }
         }
+        self.tell_blocked(n);
         self.start_fetches(n, wants);
         if group.is_empty() {
             return Ok(());

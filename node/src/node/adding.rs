@@ -14,6 +14,7 @@ use super::Handle;
 use crate::command::{AddPreview, AddReply, AddRequest, CommandError};
 use crate::disk::hash::hash_file;
 use crate::disk::real::RealDisk;
+use crate::disk::rules::{Rules, current};
 use crate::disk::{Disk, MetaKind, PRIVATE, RelPath, prepare};
 
 /// How long the tree of a space is waited for before both sides are shown as far as they are known.
@@ -240,6 +241,8 @@ fn compare(
 ) -> Result<AddPreview, CommandError> {
     let failed = |e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
     let disk = RealDisk::open(path).map_err(failed)?;
+    // The folder's own rules; those that only the mesh has come before anything is merged.
+    let (rules, _) = current(&disk, &Rules::default());
     let mut preview = AddPreview::default();
     let mut open = vec![RelPath::ROOT];
     let mut seen = 0;
@@ -250,6 +253,9 @@ fn compare(
                 continue;
             }
             let Ok(at) = dir.join(&name) else { continue };
+            if rules.ignores(&at, entry.meta.kind == MetaKind::Dir) {
+                continue;
+            }
             let known = theirs.get(at.as_str());
             match entry.meta.kind {
                 MetaKind::Dir => {
@@ -280,7 +286,11 @@ fn compare(
             }
         }
     }
-    let files = theirs.values().filter(|c| c.is_some()).count();
+    let ignored = |path: &str| RelPath::parse(path).is_ok_and(|at| rules.ignores(&at, false));
+    let files = theirs
+        .iter()
+        .filter(|(path, content)| content.is_some() && !ignored(path))
+        .count();
     preview.only_there = u64::try_from(files).unwrap_or(0).saturating_sub(seen);
     Ok(preview)
 }

@@ -27,7 +27,8 @@ use crate::disk::hash::Chunk;
 use crate::disk::kept::Store;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
-use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
+use crate::disk::rules::{Rules, scan_under};
+use crate::disk::scan::{Guard, Look, ScanError, Stop};
 use crate::disk::watch::{Notice, Watcher};
 use crate::disk::{Disk, RelPath, Stat, trash};
 use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
@@ -146,7 +147,7 @@ impl Folders {
             tracing::error!(path, error, "what a crash left could not be cleared up");
             return;
         }
-        let (watcher, lacking) = watch(path, space, &self.inbox);
+        let (watcher, lacking) = watch(path, space, engine.rules(space), &self.inbox);
         engine.watched(now, space, lacking);
         let kept = Arc::<Store>::default();
         engine.set_kept(space, kept.fronts(&*disk).unwrap_or_default());
@@ -165,13 +166,14 @@ impl Folders {
     }
 
     /// Watches a folder anew: the system may allow more now.
-    pub(super) fn watch(&self, space: i64, path: String) {
+    pub(super) fn watch(&self, engine: &Engine, space: i64, path: String) {
         let Some(folder) = self.open.get(&space) else {
             return;
         };
         folder.rest.send_replace(false);
         let (slot, inbox) = (folder.watcher.clone(), self.inbox.clone());
         let rest = folder.rest.subscribe();
+        let rules = engine.rules(space);
         worker("watch", move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if *rest.borrow() {
@@ -179,7 +181,7 @@ impl Folders {
             }
             // First the old one: what it watches counts against the limit.
             drop(slot.take());
-            let (watcher, lacking) = watch(&path, space, &inbox);
+            let (watcher, lacking) = watch(&path, space, rules, &inbox);
             *slot = watcher;
             drop(slot);
             inbox.put(Event::Watched { space, lacking });
@@ -243,13 +245,12 @@ impl Folders {
         };
         self::job("scan", inbox, failed, move |inbox| {
             let result = match Db::reader(&db) {
-                Ok(conn) => scan(
+                Ok(conn) => scan_under(
                     &*disk,
                     &guard,
                     &Reader { conn: &conn, space },
                     &secret,
                     &look,
-                    &|_, _| false,
                     &mut |found| {
                         if inbox.put(Event::Found { space, job, found }) {
                             Ok(())
@@ -447,9 +448,14 @@ impl Folders {
 }
 
 /// Watches a folder; says what of it is not watched, if something is not.
-fn watch(path: &str, space: i64, inbox: &Inbox) -> (Option<Watcher>, Option<String>) {
+fn watch(
+    path: &str,
+    space: i64,
+    rules: Arc<Rules>,
+    inbox: &Inbox,
+) -> (Option<Watcher>, Option<String>) {
     let inbox = inbox.clone();
-    let watcher = Watcher::start(path, move |notice| {
+    let watcher = Watcher::start(path, rules, move |notice| {
         let (dirs, lacking) = match notice {
             Notice::Dirs(dirs) => (dirs, None),
             Notice::Everything(reason) => (Vec::new(), Some(reason).filter(|r| r.lasts())),

@@ -110,6 +110,7 @@ impl MemBase {
                 id, parent, name, ..
             } => format!("moved {} -> {}", self.show(id), at(*parent, name)),
             Found::Gone { id } => format!("gone {}", self.show(id)),
+            Found::Forgotten { id } => format!("forgotten {}", self.show(id)),
         }
     }
 
@@ -183,6 +184,14 @@ impl MemBase {
                 let row = rows.get_mut(&id).unwrap();
                 (row.parent, row.name) = (parent, name);
                 saw(row, &meta);
+            }
+            Found::Forgotten { id } => {
+                let mut open = vec![id];
+                while let Some(at) = open.pop() {
+                    rows.remove(&at).unwrap();
+                    let below = rows.values().filter(|row| row.parent == at);
+                    open.extend(below.map(|row| row.id).collect::<Vec<_>>());
+                }
             }
             Found::Gone { id } => {
                 assert!(

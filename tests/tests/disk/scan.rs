@@ -407,8 +407,12 @@ fn what_is_ignored_is_neither_new_nor_changed_nor_gone() {
     folder.disk.user_write("x/c", "new");
     folder.disk.user_rm("x/b");
     assert_eq!(folder.lines(), Vec::<String>::new());
+    // What is not there is no deletion, and base does not go on to say that it is.
     folder.disk.user_rm("d/a");
     folder.disk.user_rm("x");
+    let mut lines = folder.lines();
+    lines.sort();
+    assert_eq!(lines, ["forgotten d/a", "forgotten x"]);
     assert_eq!(folder.lines(), Vec::<String>::new());
 }
 

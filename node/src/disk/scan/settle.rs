@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ownmesh_crdt::item::Kind;
+use ownmesh_crdt::mutated;
 use ownmesh_crypto::ids::ItemId;
 
 use super::walk::{Walk, was_touched};
@@ -147,7 +148,7 @@ impl Walk<'_> {
     pub(super) fn finish(mut self) -> Result<ScanReport, ScanError> {
         let mut gone = Vec::new();
         let mut done = BTreeSet::new();
-        for row in std::mem::take(&mut self.missing) {
+        for (row, nobodys) in std::mem::take(&mut self.missing) {
             if self.claimed.contains(&row.id) {
                 continue;
             }
@@ -156,8 +157,13 @@ impl Walk<'_> {
             };
             match self.disk.meta(&path) {
                 Ok(now) if now.is_none_or(|now| kind_on_disk(now.kind) != Some(row.kind)) => {
+                    if nobodys && !mutated!(GoneWhileIgnored) {
+                        gone.push(Found::Forgotten { id: row.id });
+                        continue;
+                    }
                     self.gone_with(row, &path, &mut done, &mut gone)?;
                 }
+                Ok(_) if nobodys => {}
                 // It came back while the scan went on (editors unlink and create).
                 Ok(_) => self.problem(
                     &path,
@@ -195,8 +201,15 @@ impl Walk<'_> {
             stack.push((row, path.clone(), true));
             for child in children.into_iter().rev() {
                 let below = path.with(&child.name);
-                let ignored = (self.rules)(&below, child.kind == Kind::Dir);
-                if !ignored && !self.claimed.contains(&child.id) && !done.contains(&child.id) {
+                if self.claimed.contains(&child.id) || done.contains(&child.id) {
+                    continue;
+                }
+                let ignored =
+                    child.copy_of.is_none() && (self.rules)(&below, child.kind == Kind::Dir);
+                if ignored || self.look.passed.contains(&child.id) {
+                    done.insert(child.id);
+                    gone.push(Found::Forgotten { id: child.id });
+                } else {
                     stack.push((child, below, false));
                 }
             }

@@ -9,7 +9,8 @@ use ownmesh_crypto::space::SpaceSecret;
 
 use super::settle::Pending;
 use super::{
-    Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop,
+    Found, GROUP, GROUP_BYTES, Look, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope,
+    Stop,
 };
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
 use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
@@ -20,6 +21,8 @@ struct Dir {
     at: Parent,
     /// Together with all that is below it.
     whole: bool,
+    /// An earlier look passed over it, or over a directory above it.
+    was: bool,
 }
 
 /// A scan under way.
@@ -27,7 +30,7 @@ pub(super) struct Walk<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) base: &'a dyn BaseReader,
     pub(super) secret: &'a SpaceSecret,
-    held: &'a BTreeSet<ItemId>,
+    pub(super) look: &'a Look,
     pub(super) rules: &'a dyn Fn(&RelPath, bool) -> bool,
     pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     /// A stack: what was pushed last is listed next.
@@ -39,8 +42,9 @@ pub(super) struct Walk<'a> {
     pub(super) claimed: BTreeSet<ItemId>,
     /// Directories that moved, and where they are now.
     moved_dirs: BTreeMap<ItemId, RelPath>,
-    /// Rows whose path vanished from its directory, or holds another kind.
-    pub(super) missing: Vec<BaseRow>,
+    /// Rows whose path vanished from its directory, or holds another kind; and whether that is nobody's
+    /// deletion ([`Found::Forgotten`]).
+    pub(super) missing: Vec<(BaseRow, bool)>,
     /// Findings in their order, some of them still to be hashed.
     pub(super) pending: Vec<Pending>,
     pub(super) pending_bytes: u64,
@@ -52,7 +56,7 @@ impl<'a> Walk<'a> {
         disk: &'a dyn Disk,
         base: &'a dyn BaseReader,
         secret: &'a SpaceSecret,
-        held: &'a BTreeSet<ItemId>,
+        look: &'a Look,
         rules: &'a dyn Fn(&RelPath, bool) -> bool,
         emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     ) -> Self {
@@ -60,7 +64,7 @@ impl<'a> Walk<'a> {
             disk,
             base,
             secret,
-            held,
+            look,
             rules,
             emit,
             dirs: Vec::new(),
@@ -81,6 +85,7 @@ impl<'a> Walk<'a> {
             path: RelPath::ROOT,
             at: Parent::Item(ItemId::ROOT),
             whole: true,
+            was: false,
         };
         match scope {
             Scope::All => self.dirs.push(root),
@@ -90,15 +95,19 @@ impl<'a> Walk<'a> {
                 for path in paths {
                     if path.components().next() != Some(PRIVATE) {
                         let (path, id) = self.nearest(path)?;
-                        known.insert(path, id);
+                        if !(self.rules)(&path, true) {
+                            known.insert(path, id);
+                        }
                     }
                 }
                 // The stack gives back the last first: parents before children.
                 for (path, id) in known.into_iter().rev() {
+                    let was = self.was_passed(&id)?;
                     self.dirs.push(Dir {
                         path,
                         at: Parent::Item(id),
                         whole: false,
+                        was,
                     });
                 }
             }
@@ -182,7 +191,9 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let Some(kind) = kind_on_disk(meta.kind) else {
-                if !(self.rules)(&path, false) {
+                if (self.rules)(&path, false) {
+                    self.keep(dir.at)?;
+                } else {
                     self.problem(
                         &path,
                         ProblemKind::Special,
@@ -191,14 +202,21 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             };
-            if (self.rules)(&path, kind == Kind::Dir) {
+            // A conflict copy goes the way of its item, whatever it is called.
+            let copy = row.as_ref().is_some_and(|row| row.copy_of.is_some());
+            if !copy && (self.rules)(&path, kind == Kind::Dir) {
+                self.pass_over(dir, &path, kind, row)?;
                 continue;
             }
             self.report.files += u64::from(kind != Kind::Dir);
             match row {
                 Some(row) if row.kind == kind => self.known(dir, row, path, meta)?,
                 row => {
-                    self.missing.extend(row);
+                    let was = |row: BaseRow| {
+                        let was = dir.was || self.look.passed.contains(&row.id);
+                        (row, was)
+                    };
+                    self.missing.extend(row.map(was));
                     self.appeared(dir, path, name, kind, meta)?;
                 }
             }
@@ -208,11 +226,64 @@ impl<'a> Walk<'a> {
         }
         self.dirs[first_child..].reverse();
         for (name, row) in rows {
-            if !(self.rules)(&dir.path.with(&name), row.kind == Kind::Dir) {
-                self.missing.push(row);
+            let ignored =
+                row.copy_of.is_none() && (self.rules)(&dir.path.with(&name), row.kind == Kind::Dir);
+            let was = dir.was || self.look.passed.contains(&row.id);
+            self.missing.push((row, ignored || was));
+        }
+        Ok(())
+    }
+
+    /// Something that is ignored stands there.
+    fn pass_over(
+        &mut self,
+        dir: &Dir,
+        path: &RelPath,
+        kind: Kind,
+        row: Option<BaseRow>,
+    ) -> Result<(), BaseError> {
+        self.keep(dir.at)?;
+        match row {
+            // A rule for directories alone: the file that stood there is gone all the same.
+            Some(row) if row.kind != kind && !(self.rules)(path, row.kind == Kind::Dir) => {
+                let was = dir.was || self.look.passed.contains(&row.id);
+                self.missing.push((row, was));
+            }
+            Some(row) => {
+                self.report.passed.insert(row.id);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// A directory, and those above it, hold something that is ignored.
+    fn keep(&mut self, dir: Parent) -> Result<(), BaseError> {
+        let Parent::Item(mut at) = dir else {
+            return Ok(());
+        };
+        while at != ItemId::ROOT && self.report.keeps.insert(at) {
+            match self.base.get(&at)? {
+                Some(row) => at = row.parent,
+                None => break,
             }
         }
         Ok(())
+    }
+
+    /// Whether an earlier look passed over an entry, or a directory above it.
+    fn was_passed(&self, id: &ItemId) -> Result<bool, BaseError> {
+        let mut at = *id;
+        while !self.look.passed.is_empty() && at != ItemId::ROOT {
+            if self.look.passed.contains(&at) {
+                return Ok(true);
+            }
+            match self.base.get(&at)? {
+                Some(row) => at = row.parent,
+                None => break,
+            }
+        }
+        Ok(false)
     }
 
     /// A path that base knows, with the same kind: that item, whatever its inode.
@@ -237,10 +308,12 @@ impl<'a> Walk<'a> {
                 }
                 // Another directory under the old name holds other things.
                 if dir.whole || row.stat.ino != meta.ino {
+                    let was = dir.was || self.look.passed.contains(&row.id);
                     self.dirs.push(Dir {
                         path,
                         at: Parent::Item(row.id),
                         whole: true,
+                        was,
                     });
                 }
             }
@@ -257,7 +330,7 @@ impl<'a> Walk<'a> {
                     });
                 }
             }
-            Kind::File if self.held.contains(&row.id) => {
+            Kind::File if self.look.held.contains(&row.id) => {
                 self.report.held.extend(path.parent());
             }
             Kind::File => {
@@ -309,6 +382,7 @@ impl<'a> Walk<'a> {
                     path,
                     at: Parent::Item(row.id),
                     whole: true,
+                    was: false,
                 });
             }
             (Kind::Dir, None) => {
@@ -317,6 +391,7 @@ impl<'a> Walk<'a> {
                     path,
                     at: Parent::New(new),
                     whole: true,
+                    was: false,
                 });
             }
             (Kind::File, Some(row)) if !row.racy && row.stat.same_content_likely(&meta) => {
@@ -361,6 +436,10 @@ impl<'a> Walk<'a> {
         let Some(path) = self.path_now(&row)? else {
             return Ok(None);
         };
+        // What was moved out of an ignored place is told of as new, and nothing of the place.
+        if (self.rules)(&path, kind == Kind::Dir) || self.was_passed(&row.id)? {
+            return Ok(None);
+        }
         let still_there = match self.disk.meta(&path) {
             Ok(now) => now.is_some_and(|now| kind_on_disk(now.kind) == Some(kind)),
             Err(_) => true,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 
 use super::{Notice, Watcher};
 use crate::disk::RelPath;
+use crate::disk::rules::{Rules, Texts};
 
 /// Longer than any notice takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,12 +22,16 @@ struct Watched {
 }
 
 fn watched(dirs: &[&str]) -> Watched {
+    watched_under(dirs, Arc::default())
+}
+
+fn watched_under(dirs: &[&str], rules: Arc<Rules>) -> Watched {
     let dir = tempfile::tempdir().unwrap();
     for at in dirs {
         fs::create_dir_all(dir.path().join(at)).unwrap();
     }
     let (send, notices) = channel();
-    let watcher = Watcher::start(dir.path(), move |notice| {
+    let watcher = Watcher::start(dir.path(), rules, move |notice| {
         send.send(notice).unwrap_or_default();
     })
     .unwrap();
@@ -137,4 +143,19 @@ fn more_than_the_queue_holds_is_everything_or_complete() {
         Notice::Dirs(dirs) => assert_eq!(dirs[0].as_str(), "d"),
         Notice::Everything(_) => {}
     }
+}
+
+#[test]
+fn what_is_ignored_costs_nothing() {
+    let texts = Texts {
+        shared: "out/\n*.tmp\n".to_owned(),
+        ..Texts::default()
+    };
+    let rules = Arc::new(Rules::parse(texts).unwrap());
+    let w = watched_under(&["out/deep", "d"], rules);
+    w.write("out/a");
+    w.write("out/deep/b");
+    w.write("d/x.tmp");
+    w.write("last");
+    assert_eq!(w.expect(&[""]), BTreeSet::from([String::new()]));
 }
