@@ -1,5 +1,8 @@
 //! What is ignored is neither sent nor received, and never taken away.
 
+use ownmesh_crypto::ItemId;
+use ownmesh_node::db::items;
+
 use super::*;
 use crate::mem_disk::MemDisk;
 
@@ -218,12 +221,19 @@ pub fn merged_under_rules() {
         d.user_write("mine", "m1");
     });
     settle(&mut world);
+    // Bob hears that there is such a space, and joins it with what he has.
     world.join(AB);
+    more_time(&mut world, 5_000);
     world.add_again(1);
     more_time(&mut world, 60_000);
     settle(&mut world);
     assert_eq!(contents(&world, 0), ["d1", "deps/\n", "m1"]);
     assert_eq!(contents(&world, 1), ["big", "d1", "deps/\n", "m1"]);
+    // Nor was anybody told of it.
+    let (engine, n) = (&world.devices[0].engine, world.devices[0].space);
+    let (engine, n) = (engine.as_ref().expect("it runs"), n.expect("it takes part"));
+    let told = items::claims(engine.db().read(), n, &ItemId::ROOT, "deps");
+    assert!(told.expect("a database").is_empty());
     assert!(world.busy().is_empty(), "{:?}", world.busy());
 }
 
