@@ -68,6 +68,8 @@ fn wild(device: &Device, files: usize) {
     fs::rename(device.at("work/d8"), device.at("work/eight")).unwrap();
     fs::write(device.at("work/large.bin"), "gone").unwrap();
     fs::remove_file(device.at("link")).unwrap();
+    // Or a new directory with the inode number of a removed one counts as that one, moved.
+    device.scan();
     for n in 0..20 {
         device.write(&format!("junk/{}/{n}", n % 3), format!("junk {n}"));
     }
