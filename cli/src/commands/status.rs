@@ -1,6 +1,6 @@
 //! `mesh status`: for scripts the object of the promise, for people sentences that never say more than is known.
 
-use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
+use ownmesh_node::status::{Peer, Problem, Route, SpaceState, SpaceStatus, Status, Time};
 
 use super::Context;
 use super::resume::folder_stop;
@@ -143,7 +143,9 @@ fn here(space: &SpaceStatus) -> String {
         )
     };
     match space.state {
-        SpaceState::Idle if space.missing_items == 0 && space.problems.is_empty() => {
+        SpaceState::Idle
+            if space.missing_items == 0 && space.problems.iter().all(Problem::is_notice) =>
+        {
             "up to date here".into()
         }
         SpaceState::Idle if space.missing_items == 0 => "nothing known is missing here".into(),

@@ -9,6 +9,7 @@
 //! | `little_on_the_wire` | what a rename and a small edit cost (Show 3) |
 //! | `kills`, `power` | kill -9 and power loss in every phase (Show 5) |
 //! | `two_minds` | conflicts, merges, mass deletes (Show 6) |
+//! | `zoo`, `foreign`, `torture` | names and files of every kind, between disks of different kinds |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -21,6 +22,7 @@
 )]
 
 mod device;
+mod foreign;
 mod image;
 mod kills;
 mod lan;
@@ -35,6 +37,8 @@ mod source_tree;
 mod strangers;
 mod talk;
 mod thief;
+mod torture;
 mod tree;
 mod two_minds;
 mod world;
+mod zoo;

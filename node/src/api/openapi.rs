@@ -102,7 +102,7 @@ fn schemas() -> Value {
         "Items": object(&[("v", v), ("space", &text), ("path", &text), ("items", &list("ItemInfo"))]),
         "ItemInfo": object(&[("item", &text), ("path", &text), ("kind", &word(&["file", "directory", "symlink"])), ("size", &count),
             ("mode?", &count), ("mtime?", &time), ("target?", &text), ("tier", &word(&["hot", "warm", "cold"])),
-            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag)]),
+            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag), ("local_name?", &text)]),
         "Conflicts": object(&[("v", v), ("conflicts", &list("ConflictInfo"))]),
         "ConflictInfo": object(&[("item", &text), ("space", &text), ("path", &text), ("versions", &list("ConflictVersion"))]),
         "ConflictVersion": object(&[("device", &text), ("size", &count), ("mtime?", &time), ("copy_path?", &text)]),

@@ -180,7 +180,8 @@ impl Performer<'_> {
                 path,
                 target,
                 over,
-            } => self.link(id, path, target, over.as_ref()),
+                mtime,
+            } => self.link(id, path, target, over.as_ref(), *mtime),
             Step::Move {
                 id,
                 from,
@@ -283,14 +284,14 @@ impl Performer<'_> {
         expect: &Stat,
     ) -> Done {
         let now = self.expect(id, path, expect)?;
-        if now.kind == MetaKind::Symlink {
-            return Ok(Some(now));
-        }
-        if now.mode != mode {
+        if now.mode != mode && now.kind != MetaKind::Symlink {
             self.disk.set_mode(path, mode)?;
         }
         if now.kind == MetaKind::File && now.mtime_ns != mtime {
             self.disk.set_mtime(path, mtime)?;
+        }
+        if now.kind == MetaKind::Symlink {
+            self.set_link_time(path, Some(mtime));
         }
         self.touch_parent(path);
         let after = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
@@ -301,6 +302,15 @@ impl Performer<'_> {
             return Err(Refused::Changed);
         }
         Ok(Some(after))
+    }
+
+    /// Not every system can: then a symlink has the time at which it was made.
+    fn set_link_time(&self, path: &RelPath, mtime: Option<i64>) {
+        if let Some(mtime) = mtime
+            && let Err(error) = self.disk.set_mtime(path, mtime)
+        {
+            tracing::debug!(%path, %error, "the time of a symlink could not be set");
+        }
     }
 
     /// The precondition of a step that finds something.

@@ -19,7 +19,7 @@ use crate::db::base::{self, Base};
 use crate::db::{Connection, DbError, dirty, items, placing};
 use crate::disk::base::BaseRow;
 use crate::disk::perform::{Outcome, Refused, Step};
-use crate::disk::{Meta, RelPath, Stat};
+use crate::disk::{Meta, RelPath, Stat, names};
 
 impl Engine {
     /// Steps were taken: base follows what the disk shows.
@@ -40,6 +40,8 @@ impl Engine {
         let mut removed = 0_u64;
         let mut displaced = false;
         let mut problems = Vec::new();
+        // Entries that were not taken under their names, and whether the names are to blame.
+        let mut refused_names = Vec::new();
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
         let metas: BTreeMap<ItemId, Meta> =
@@ -86,6 +88,25 @@ impl Engine {
                             forget_content(tx, n, wanted.content.as_ref(), None, &wanted.id)?;
                         }
                         let path = step_path(&intent.step);
+                        let names_it = matches!(
+                            intent.step,
+                            Step::MakeDir { .. }
+                                | Step::Write { over: None, .. }
+                                | Step::Link { over: None, .. }
+                                | Step::Move { .. }
+                                | Step::Unpark { .. }
+                        );
+                        match refused {
+                            Refused::Name if names_it => {
+                                refused_names.push((*intent.step.id(), true));
+                                retry = true;
+                                continue;
+                            }
+                            Refused::Occupied if names_it => {
+                                refused_names.push((*intent.step.id(), false));
+                            }
+                            _ => {}
+                        }
                         match refused {
                             Refused::Aside
                             | Refused::Changed
@@ -121,11 +142,15 @@ impl Engine {
                 }
             }
             if outcome.done.is_ok() {
+                space.awkward.remove(id);
                 space.problems.remove(step_path(&intent.step).as_str());
             }
             if space.queued.insert(intent.item) {
                 space.queue.push_back(intent.item);
             }
+        }
+        for (id, certain) in refused_names {
+            space.refuses_name(id, certain);
         }
         for id in &met {
             space.pace.let_go(id);
@@ -204,7 +229,9 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 && i.spot.conflict == 0
                 && i.spot.alive
                 && i.spot.ep == Some(wanted.parent)
-                && i.spot.shown.as_deref() == Some(wanted.name.as_str())
+                && i.spot
+                    .shown
+                    .is_some_and(|s| names::fits(&s, &wanted.id, &wanted.name))
         });
         if same && wanted.copy_of.is_none() && base::copies(tx, n, &intent.item)?.is_empty() {
             dirty::clean(tx, n, &intent.item)?;

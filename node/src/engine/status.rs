@@ -157,6 +157,7 @@ impl Engine {
                 since: None,
             });
         }
+        problems.extend(self.notices_of(space).unwrap_or_default());
         let t = space.row.totals;
         SpaceStatus {
             name: space.name.clone(),
@@ -343,10 +344,15 @@ impl Engine {
             return Ok(None);
         };
         let here = base::get(self.db.read(), n, id)?;
-        let local = here.is_some_and(|b| b.row.content == state.content().cloned());
+        let local = here
+            .as_ref()
+            .is_some_and(|b| b.row.content == state.content().cloned());
+        let shown = row.spot.shown.unwrap_or_default();
+        let local_name = here.map(|b| b.row.name).filter(|name| *name != shown);
         Ok(Some(ItemInfo {
             item: id.to_string(),
-            path: format!("{prefix}{}", row.spot.shown.unwrap_or_default()),
+            path: format!("{prefix}{shown}"),
+            local_name,
             kind: match state.kind {
                 Kind::File => ItemKind::File,
                 Kind::Dir => ItemKind::Directory,

@@ -120,6 +120,11 @@ impl Folders {
             );
             return;
         }
+        let does = disk.traits();
+        if let Err(error) = &does {
+            tracing::warn!(path, %error, "what the filesystem does could not be tried");
+        }
+        engine.folder_does(space, does.ok());
         if let Err(error) = engine.recover(space, &*disk, seconds) {
             tracing::error!(path, error, "what a crash left could not be cleared up");
             return;

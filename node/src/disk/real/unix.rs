@@ -1,20 +1,24 @@
 //! [`RealDisk`] over directory handles.
 
+mod holes;
 mod lifted;
+mod probe;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use crate::disk::names::{self, Traits};
 use crate::disk::{
-    Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading,
-    private,
+    Disk, Listed, Meta, MetaKind, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading, private,
 };
 
 /// A folder of the real filesystem.
@@ -29,6 +33,7 @@ pub struct RealDisk {
     pub(super) no_noreplace: AtomicBool,
     /// The kernel refused openat2 once.
     pub(super) no_openat2: AtomicBool,
+    traits: OnceLock<Traits>,
 }
 
 impl RealDisk {
@@ -41,6 +46,7 @@ impl RealDisk {
             dir,
             no_noreplace: AtomicBool::new(false),
             no_openat2: AtomicBool::new(false),
+            traits: OnceLock::new(),
         })
     }
 
@@ -56,10 +62,11 @@ impl RealDisk {
             return Ok(fs::openat(&self.dir, ".", flags, Mode::empty())?);
         }
         #[cfg(target_os = "linux")]
-        if !self.no_openat2.load(Ordering::Relaxed) {
+        if !self.no_openat2.load(Ordering::Relaxed) && path.as_str().len() < PATH_MAX {
             let resolve = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+            let whole = names::unescape(path.as_str());
             loop {
-                match fs::openat2(&self.dir, path.as_str(), flags, Mode::empty(), resolve) {
+                match fs::openat2(&self.dir, &*whole, flags, Mode::empty(), resolve) {
                     // EAGAIN: a rename raced with the walk.
                     Err(Errno::INTR | Errno::AGAIN) => {}
                     // Old kernels, and sandboxes that do not know the call.
@@ -71,22 +78,24 @@ impl RealDisk {
         }
         let (dir, name) = self.walk_parent(path)?;
         let at = dir.as_ref().unwrap_or(&self.dir);
-        fs::openat(at, name, flags, Mode::empty()).map_err(refused_link)
+        fs::openat(at, &*name, flags, Mode::empty()).map_err(refused_link)
     }
 
     /// The directory that `path` is in (`None`: the root), component by component, and its name.
-    fn walk_parent<'a>(&self, path: &'a RelPath) -> io::Result<(Option<OwnedFd>, &'a str)> {
+    fn walk_parent<'a>(&self, path: &'a RelPath) -> io::Result<(Option<OwnedFd>, Cow<'a, [u8]>)> {
         let mut parts = path.components().peekable();
         let mut at: Option<OwnedFd> = None;
         loop {
             let Some(part) = parts.next() else {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
+            let part = names::unescape(part);
             if parts.peek().is_none() {
                 return Ok((at, part));
             }
             let dir = at.as_ref().unwrap_or(&self.dir);
-            let next = fs::openat(dir, part, DIR | OFlags::NOFOLLOW, Mode::empty());
+            let flags = HANDLE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let next = fs::openat(dir, &*part, flags, Mode::empty());
             at = Some(next.map_err(refused_link)?);
         }
     }
@@ -95,16 +104,22 @@ impl RealDisk {
     fn in_parent<T>(
         &self,
         path: &RelPath,
-        act: impl FnOnce(BorrowedFd<'_>, &str) -> rustix::io::Result<T>,
+        act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        let name = names::unescape(name);
         if parent.is_root() {
-            return Ok(act(self.dir.as_fd(), name)?);
+            return Ok(act(self.dir.as_fd(), &name)?);
         }
         let dir = self.walk(&parent, HANDLE)?;
-        Ok(act(dir.as_fd(), name)?)
+        Ok(act(dir.as_fd(), &name)?)
+    }
+
+    /// Where it is not known, modes are set: what cannot be set is said then.
+    fn keeps_modes(&self) -> bool {
+        self.traits.get().is_none_or(|traits| traits.modes)
     }
 
     /// What its owner may not open is flushed with all the rest of the filesystem.
@@ -126,6 +141,10 @@ impl RealDisk {
         })
     }
 }
+
+/// Longest path in bytes that the system takes at once; deeper ones are walked step by step.
+#[cfg(target_os = "linux")]
+const PATH_MAX: usize = 4_096;
 
 const DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -152,9 +171,9 @@ impl How {
     fn rename(
         self,
         from: BorrowedFd<'_>,
-        from_name: &str,
+        from_name: &[u8],
         to: BorrowedFd<'_>,
-        to_name: &str,
+        to_name: &[u8],
     ) -> rustix::io::Result<()> {
         #[cfg(any(target_os = "linux", target_vendor = "apple"))]
         {
@@ -218,10 +237,7 @@ impl Disk for RealDisk {
                 // A dead mount, say: it must not hide the names beside it.
                 Err(_) => UNKNOWN,
             };
-            let name = match name.to_str() {
-                Ok(name) => Ok(name.to_owned()),
-                Err(_) => Err(NonUtf8(name.to_string_lossy().into_owned())),
-            };
+            let name = Ok(names::escape(name.to_bytes()));
             listed.push(Listed { name, meta });
         }
         Ok(listed)
@@ -269,9 +285,7 @@ impl Disk for RealDisk {
 
     fn read_link(&self, path: &RelPath) -> io::Result<String> {
         let target = self.in_parent(path, |dir, name| fs::readlinkat(dir, name, Vec::new()))?;
-        target
-            .into_string()
-            .map_err(|_| io::ErrorKind::InvalidData.into())
+        Ok(names::escape(target.to_bytes()))
     }
 
     fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
@@ -292,6 +306,8 @@ impl Disk for RealDisk {
         })?;
         Ok(Box::new(Staged {
             file: File::from(fd),
+            end: 0,
+            modes: self.keeps_modes(),
         }))
     }
 
@@ -303,26 +319,15 @@ impl Disk for RealDisk {
         stage: &mut dyn Stage,
         at: u64,
     ) -> io::Result<()> {
-        let mut done = 0;
         #[cfg(target_os = "linux")]
-        if let Some(out) = stage.fd() {
+        let done = {
             let source = self.walk(from, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            let (mut off_in, mut off_out) = (offset, at);
-            while done < len {
-                let want = usize::try_from(len - done).unwrap_or(usize::MAX);
-                match fs::copy_file_range(&source, Some(&mut off_in), out, Some(&mut off_out), want)
-                {
-                    // Nothing copied is the end of the file, or a filesystem that cannot.
-                    Ok(0) => break,
-                    Ok(got) => done += got as u64,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::NOSPC | Errno::DQUOT) => {
-                        return Err(io::ErrorKind::StorageFull.into());
-                    }
-                    Err(_) => break,
-                }
-            }
-        }
+            let done = holes::copy(&source, offset, len, stage, at)?;
+            stage.skip_to(at + done)?;
+            done
+        };
+        #[cfg(not(target_os = "linux"))]
+        let done = 0;
         if done == len {
             return Ok(());
         }
@@ -339,8 +344,9 @@ impl Disk for RealDisk {
     }
 
     fn symlink(&self, target: &str, path: &RelPath) -> io::Result<()> {
+        let target = names::unescape(target);
         self.lifted(&[path], || {
-            self.in_parent(path, |dir, name| fs::symlinkat(target, dir, name))
+            self.in_parent(path, |dir, name| fs::symlinkat(&*target, dir, name))
         })
     }
 
@@ -384,6 +390,9 @@ impl Disk for RealDisk {
     }
 
     fn set_mode(&self, path: &RelPath, mode: u32) -> io::Result<()> {
+        if !self.keeps_modes() {
+            return Ok(());
+        }
         self.lifted(&[path], || self.change_mode(path, mode))
     }
 
@@ -430,6 +439,14 @@ impl Disk for RealDisk {
     fn now_ns(&self) -> i64 {
         super::now_ns()
     }
+
+    fn traits(&self) -> io::Result<Traits> {
+        if let Some(known) = self.traits.get() {
+            return Ok(*known);
+        }
+        let found = probe::probe(self)?;
+        Ok(*self.traits.get_or_init(|| found))
+    }
 }
 
 /// A file of the user's.
@@ -453,15 +470,37 @@ impl ReadAt for OpenFile {
 /// A file in `.mesh/tmp`.
 struct Staged {
     file: File,
+    /// Where what was written ends.
+    end: u64,
+    modes: bool,
 }
 
 impl Stage for Staged {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        // Below the end something else may stand there, from a try before.
+        if offset < self.end {
+            self.file.write_all_at(bytes, offset)?;
+        } else {
+            for (at, piece) in holes::pieces(bytes) {
+                self.file.write_all_at(piece, offset + at as u64)?;
+            }
+        }
+        self.skip_to(offset + bytes.len() as u64)
+    }
+
+    fn skip_to(&mut self, end: u64) -> io::Result<()> {
+        self.end = self.end.max(end);
+        // Who reads the file before it is finished finds the zeros at its end.
+        if fs::fstat(&self.file)?.st_size.cast_unsigned() < self.end {
+            self.file.set_len(self.end)?;
+        }
+        Ok(())
     }
 
     fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
-        fs::fchmod(&self.file, mode_of(mode))?;
+        if self.modes {
+            fs::fchmod(&self.file, mode_of(mode))?;
+        }
         fs::futimens(&self.file, &times(mtime_ns))?;
         Ok(meta_of(&fs::fstat(&self.file)?))
     }

@@ -12,6 +12,7 @@ use super::{
     Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop,
 };
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
+use crate::disk::names::{self, Traits};
 use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
 
 /// A directory still to be listed.
@@ -27,6 +28,7 @@ pub(super) struct Walk<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) base: &'a dyn BaseReader,
     pub(super) secret: &'a SpaceSecret,
+    traits: Traits,
     held: &'a BTreeSet<ItemId>,
     pub(super) rules: &'a dyn Fn(&RelPath, bool) -> bool,
     pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
@@ -60,6 +62,8 @@ impl<'a> Walk<'a> {
             disk,
             base,
             secret,
+            // It was tried when the folder was opened.
+            traits: disk.traits().unwrap_or_default(),
             held,
             rules,
             emit,
@@ -159,6 +163,7 @@ impl<'a> Walk<'a> {
             .filter(|row| !self.claimed.contains(&row.id))
             .map(|row| (row.name.clone(), row))
             .collect();
+        let mut alike = self.alike(&listing, &rows);
         let first_child = self.dirs.len();
         for Listed { name, meta } in listing {
             let name = match name {
@@ -175,7 +180,10 @@ impl<'a> Walk<'a> {
             if dir.path.is_root() && name == PRIVATE {
                 continue;
             }
-            let row = rows.remove(&name);
+            let row = match alike.remove(&name) {
+                Some(was) => rows.remove(&was),
+                None => rows.remove(&name),
+            };
             let path = dir.path.with(&name);
             if let Err(bad) = Name::check(&name) {
                 self.problem(&path, ProblemKind::Name, bad.to_string());
@@ -196,7 +204,12 @@ impl<'a> Walk<'a> {
             }
             self.report.files += u64::from(kind != Kind::Dir);
             match row {
-                Some(row) if row.kind == kind => self.known(dir, row, path, meta)?,
+                Some(row) if row.kind == kind => {
+                    if row.name != name && !self.traits.rewrites {
+                        self.moved(&row, dir.at, name, meta);
+                    }
+                    self.known(dir, row, path, meta)?;
+                }
                 row => {
                     self.missing.extend(row);
                     self.appeared(dir, path, name, kind, meta)?;
@@ -246,7 +259,7 @@ impl<'a> Walk<'a> {
             }
             _ if !row.racy
                 && row.content.is_some()
-                && row.stat.same_file_unchanged(&meta)
+                && self.unchanged(&row, &meta)
                 && !was_touched(&row, &meta) =>
             {
                 if other_file {
@@ -269,7 +282,11 @@ impl<'a> Walk<'a> {
             }
             Kind::Symlink => {
                 if let Some(content) = self.target(&path) {
-                    self.ready(if row.content.as_ref() == Some(&content) {
+                    let same = row.content.as_ref() == Some(&content);
+                    if same && was_touched(&row, &meta) {
+                        self.ready(Found::Touched { id: row.id, meta });
+                    }
+                    self.ready(if same {
                         Found::Refreshed {
                             id: row.id,
                             meta,
@@ -288,6 +305,44 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Names that are listed where base has another one which this filesystem takes for the same: that
+    /// item, renamed in case or in form only. What stands under its own name is left alone.
+    fn alike(
+        &self,
+        listing: &[Listed],
+        rows: &BTreeMap<String, BaseRow>,
+    ) -> BTreeMap<String, String> {
+        if !self.traits.folds {
+            return BTreeMap::new();
+        }
+        let listed: BTreeSet<&str> = listing
+            .iter()
+            .filter_map(|l| l.name.as_deref().ok())
+            .collect();
+        let left = rows.keys().filter(|name| !listed.contains(name.as_str()));
+        let mut left: BTreeMap<String, &String> = left.map(|n| (names::fold(n), n)).collect();
+        let mut out = BTreeMap::new();
+        for name in listed.into_iter().filter(|name| !rows.contains_key(*name)) {
+            if left.is_empty() {
+                break;
+            }
+            if let Some(was) = left.remove(&names::fold(name)) {
+                out.insert(name.to_owned(), was.clone());
+            }
+        }
+        out
+    }
+
+    /// Whether nothing was written since, by all that the filesystem tells.
+    fn unchanged(&self, row: &BaseRow, meta: &Meta) -> bool {
+        let ino = if self.traits.steady {
+            meta.ino
+        } else {
+            row.stat.ino
+        };
+        row.stat.same_file_unchanged(&Meta { ino, ..*meta })
     }
 
     /// A path that base does not know: something that moved here, or something new.
@@ -319,7 +374,9 @@ impl<'a> Walk<'a> {
                     whole: true,
                 });
             }
-            (Kind::File, Some(row)) if !row.racy && row.stat.same_content_likely(&meta) => {
+            (Kind::File, Some(row))
+                if !row.racy && self.traits.steady && row.stat.same_content_likely(&meta) =>
+            {
                 self.moved(&row, parent, name, meta);
             }
             (Kind::File, was) => {
@@ -477,13 +534,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether mode or mtime are others than those read back; they mean nothing on a symlink, and the
-/// mtime nothing on a directory.
+/// Whether mode or mtime are others than those read back; the mode means nothing on a symlink, and
+/// the mtime nothing on a directory.
 pub(super) fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
     match row.kind {
         Kind::File => row.mode != meta.mode || row.mtime != meta.mtime_ns,
         Kind::Dir => row.mode != meta.mode,
-        Kind::Symlink => false,
+        Kind::Symlink => row.mtime != meta.mtime_ns,
     }
 }
 
