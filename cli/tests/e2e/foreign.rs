@@ -30,8 +30,8 @@ const WAYS: [(Kind, &str, &str, &str); 4] = [
     (
         Kind::Stick,
         "exfat",
-        "mkfs.exfat -q IMAGE",
-        "mount.exfat-fuse IMAGE AT",
+        "mkfs.exfat IMAGE",
+        "mount -t exfat-fuse -o loop IMAGE AT",
     ),
     (
         Kind::Folding,
@@ -42,8 +42,8 @@ const WAYS: [(Kind, &str, &str, &str); 4] = [
     (
         Kind::Folding,
         "ntfs",
-        "mkfs.ntfs -q -F -Q IMAGE",
-        "lowntfs-3g -o ignore_case,permissions IMAGE AT",
+        "mkfs.ntfs -F -Q IMAGE",
+        "mount -t lowntfs-3g -o loop,ignore_case,permissions IMAGE AT",
     ),
 ];
 

@@ -76,18 +76,23 @@ fn torture(kind: Option<Kind>) {
         holes(&a, &b);
     }
     notices(&b, held);
-    still(&a, &b, name);
+    still(&a, &b, name, None);
 
     // And back: what is edited, made, renamed and removed there.
     there_and_back(&a, &b);
     quiet(&a, &b, "back");
     same(&a, &b, name);
-    still(&a, &b, name);
+    still(&a, &b, name, None);
     b.down();
     b.up();
     quiet(&a, &b, "started anew");
     same(&a, &b, name);
-    still(&a, &b, name);
+    still(
+        &a,
+        &b,
+        name,
+        std::env::var(IDLE).ok().and_then(|s| s.parse().ok()),
+    );
 }
 
 fn none() -> Vec<String> {
@@ -255,8 +260,7 @@ fn batches(device: &Device) -> u64 {
 
 /// Nothing is told any more, however often it is looked.
 #[track_caller]
-fn still(a: &Device, b: &Device, what: &str) {
-    let seconds = std::env::var(IDLE).ok().and_then(|s| s.parse().ok());
+fn still(a: &Device, b: &Device, what: &str, seconds: Option<u64>) {
     let until = seconds.map(|s| Instant::now() + Duration::from_secs(s));
     let known = || [a, b].map(batches);
     let shown = || [a, b].map(|d| snapshot(&d.at("")));

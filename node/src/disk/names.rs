@@ -109,7 +109,7 @@ impl Traits {
     pub fn holds(&self, in_root: bool, name: &str) -> bool {
         let bytes = unescape(name);
         let ours = name == PRIVATE || self.folds && fold(name) == PRIVATE;
-        if in_root && ours || escape(&bytes) != name || !self.raw && name.chars().any(is_raw) {
+        if in_root && ours || escape(&bytes) != name || !self.raw && has_raw(name) {
             return false;
         }
         let fits = if self.wide {
@@ -127,6 +127,12 @@ const MAX_UNITS: usize = 255;
 /// What stands for a byte that is no UTF-8.
 fn is_raw(c: char) -> bool {
     ('\u{ef80}'..='\u{efff}').contains(&c)
+}
+
+/// Whether a text stands for bytes that are no UTF-8.
+#[must_use]
+pub fn has_raw(text: &str) -> bool {
+    text.chars().any(is_raw)
 }
 
 fn raw(byte: u8) -> char {

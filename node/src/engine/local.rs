@@ -4,7 +4,7 @@
 //! That is decided anew only when an entry is made or moved, so two twins never push each other to and
 //! fro, and what a scan finds is compared with the name that base has.
 
-use ownmesh_crdt::item::Kind;
+use ownmesh_crdt::item::Content;
 use ownmesh_crypto::ItemId;
 
 use super::pass::Pass;
@@ -52,11 +52,13 @@ pub(crate) fn key(n: i64) -> String {
 impl Space {
     /// Whether an item cannot stand on this filesystem at all, and so nothing is left to do for it.
     pub(super) fn cannot_hold(&self, sides: &Sides) -> bool {
-        let mut wanted = sides.wanted.iter();
-        !self.traits.symlinks
-            && sides.base.is_empty()
-            && !sides.wanted.is_empty()
-            && wanted.all(|w| w.kind == Kind::Symlink)
+        let no_form = |w: &Wanted| match &w.content {
+            Some(Content::Link { target }) => {
+                !self.traits.symlinks || !self.traits.raw && names::has_raw(target)
+            }
+            _ => false,
+        };
+        sides.base.is_empty() && !sides.wanted.is_empty() && sides.wanted.iter().all(no_form)
     }
 
     /// The disk did not take an entry under its name: `certain` if the name is to blame.

@@ -36,10 +36,10 @@ impl Engine {
             let why = format!("another item has the name {name:?}; rename one of the two");
             tell(&id, NAME_CLASH, why)?;
         }
-        if !space.traits.symlinks {
+        if !space.traits.symlinks || !space.traits.raw {
             for id in here::absent_links(conn, n, SHOWN)? {
                 let why =
-                    "this disk holds no symlinks; it is kept in the mesh and on other devices";
+                    "this disk holds no such symlink; it is kept in the mesh and on other devices";
                 tell(&id, NO_LINKS, why.to_owned())?;
             }
         }

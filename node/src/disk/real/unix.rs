@@ -5,6 +5,7 @@ mod lifted;
 mod probe;
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -146,6 +147,10 @@ impl RealDisk {
 #[cfg(target_os = "linux")]
 const PATH_MAX: usize = 4_096;
 
+/// A piece of a listing, bytes: twice what the C library reads.
+#[cfg(target_os = "linux")]
+const LISTING: usize = 64 << 10;
+
 const DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
@@ -225,20 +230,31 @@ impl Disk for RealDisk {
     fn list(&self, dir: &RelPath) -> io::Result<Vec<Listed>> {
         let fd = self.walk(dir, DIR)?;
         let mut listed = Vec::new();
-        for entry in fs::Dir::read_from(&fd)? {
-            let entry = entry?;
-            let name = entry.file_name();
+        let mut take = |name: &CStr| {
             if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+                return;
             }
             let meta = match fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => meta_of(&stat),
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => return,
                 // A dead mount, say: it must not hide the names beside it.
                 Err(_) => UNKNOWN,
             };
             let name = Ok(names::escape(name.to_bytes()));
             listed.push(Listed { name, meta });
+        };
+        // Some filesystems lose entries where a directory is read in small pieces (lowntfs-3g does).
+        #[cfg(target_os = "linux")]
+        {
+            let mut buffer = Vec::with_capacity(LISTING);
+            let mut entries = fs::RawDir::new(&fd, buffer.spare_capacity_mut());
+            while let Some(entry) = entries.next() {
+                take(entry?.file_name());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        for entry in fs::Dir::read_from(&fd)? {
+            take(entry?.file_name());
         }
         Ok(listed)
     }
