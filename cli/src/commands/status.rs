@@ -160,6 +160,9 @@ fn here(space: &SpaceStatus) -> String {
     }
 }
 
+/// Of what is only to be known so many are shown; a stick has hundreds of names of its own.
+const NOTICES: usize = 5;
+
 fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
     let mut lines = Vec::new();
     if space.only_here_items > 0 {
@@ -175,13 +178,23 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
             context.next("conflicts")
         ));
     }
-    for problem in &space.problems {
+    let notices = space.problems.iter().filter(|p| p.is_notice());
+    let problems = space.problems.iter().filter(|p| !p.is_notice());
+    for problem in problems.chain(notices.clone().take(NOTICES)) {
         let item = problem
             .item
             .as_deref()
             .map(|item| format!("{}: ", clean(item)))
             .unwrap_or_default();
         lines.push(format!("{item}{}", clean(&problem.reason)));
+    }
+    let more = notices.count().saturating_sub(NOTICES);
+    if more > 0 {
+        let all = context.next("status --json");
+        lines.push(format!(
+            "{} more to know: {all}",
+            words::count(more as u64, "thing")
+        ));
     }
     if space.state == SpaceState::Stopped {
         let name = clean(&space.name);

@@ -95,6 +95,43 @@ fn torture(kind: Option<Kind>) {
     );
 }
 
+#[test]
+fn a_name_that_two_items_claim_is_told() {
+    let world = World::loopback();
+    let (a, mut b) = world.joined(|a| a.write("x", "x"));
+    b.down();
+    a.write("clash/in", "a directory");
+    a.scan();
+    fs::write(b.at("clash"), "a file").unwrap();
+    b.up();
+    quiet(&a, &b, "both claim one name");
+    for device in [&a, &b] {
+        let problems = device.space()["problems"].clone();
+        let told = problems.as_array().unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["kind"], "name-clash");
+        let item = told[0]["item"].as_str().unwrap();
+        assert!(item.starts_with("clash ("), "{item}");
+        assert!(device.at(item).exists() && device.at("clash").exists());
+    }
+    let item = a.space()["problems"][0]["item"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    fs::rename(a.at(&item), a.at("other")).unwrap();
+    quiet(&a, &b, "one was renamed");
+    for device in [&a, &b] {
+        until("nothing is left to know", || {
+            let space = device.space();
+            check(
+                space["problems"].as_array().is_some_and(Vec::is_empty),
+                space,
+            )
+        });
+        assert!(device.at("other").exists());
+    }
+}
+
 fn none() -> Vec<String> {
     Vec::new()
 }

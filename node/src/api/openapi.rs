@@ -228,6 +228,7 @@ mod tests {
             "ItemInfo",
             &ItemInfo {
                 target: text(),
+                local_name: text(),
                 ..ItemInfo::default()
             },
         );

@@ -16,10 +16,9 @@
 //! [`unescape`] undo each other.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 
-use ownmesh_crdt::tree::suffixed;
+use ownmesh_crdt::tree::insert_before_extension;
 use ownmesh_crypto::ids::ItemId;
 use unicode_normalization::UnicodeNormalization;
 
@@ -233,34 +232,30 @@ pub fn derive(name: &str, id: &ItemId, level: u8) -> String {
     if is_device(&clean) {
         clean.insert(0, '_');
     }
-    // `suffixed` takes more digits as long as it is told that fewer are taken.
-    let more = Cell::new(if level > 1 { 3 } else { 0_u8 });
-    let taken = |_: &str| {
-        let again = more.get() > 0;
-        more.set(more.get().saturating_sub(1));
-        again
-    };
-    suffixed(&clean, id, &taken)
+    let id = id.to_string();
+    let digits = if level > 1 { id.len() } else { TAG };
+    insert_before_extension(&clean, &format!("{MARK}{})", &id[..digits]))
 }
+
+/// What a local name is known by. The suffix of a name that two items claim in the mesh is another one:
+/// that is the same on every disk, and goes when the other item does.
+const MARK: &str = " (local ";
 
 /// Whether an item of this name in the mesh may stand under `local` on a disk.
 #[must_use]
 pub fn fits(name: &str, id: &ItemId, local: &str) -> bool {
     name == local
-        || has_tag(local, id) && (1..=LEVELS).any(|level| derive(name, id, level) == local)
+        || tag(local).is_some_and(|tag| id.as_bytes().starts_with(&tag))
+            && (1..=LEVELS).any(|level| derive(name, id, level) == local)
 }
 
 /// Digits of an id that every local name derived from it has.
 const TAG: usize = 8;
 
-fn has_tag(local: &str, id: &ItemId) -> bool {
-    local.contains(&id.to_string()[..TAG])
-}
-
 /// The first digits of the id of the item that a local name may be derived from.
 #[must_use]
 pub fn tag(local: &str) -> Option<[u8; TAG / 2]> {
-    let (_, rest) = local.rsplit_once(" (")?;
+    let (_, rest) = local.rsplit_once(MARK)?;
     let digits = rest.get(..TAG)?;
     let mut out = [0; TAG / 2];
     for (n, byte) in out.iter_mut().enumerate() {
@@ -386,8 +381,8 @@ mod tests {
                 assert!(!fits(name, &ItemId::from_bytes([1; 16]), &local));
             }
         }
-        assert_eq!(derive("a:b.txt", &ID, 1), "a_b (abababab).txt");
-        assert_eq!(derive("aux.txt", &ID, 1), "_aux (abababab).txt");
+        assert_eq!(derive("a:b.txt", &ID, 1), "a_b (local abababab).txt");
+        assert_eq!(derive("aux.txt", &ID, 1), "_aux (local abababab).txt");
         assert!(derive(&long, &ID, LEVELS).is_ascii());
         for name in ["console", "a.con", "x~y", "a b", ".hidden", "com", "com10"] {
             assert!(windows.holds(true, name), "{name:?}");

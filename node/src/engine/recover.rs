@@ -191,14 +191,19 @@ fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<b
     let Some(meta) = disk.meta(&path).ok().flatten() else {
         return Ok(false);
     };
-    // A name that only differs in case is found under the old one too: the scan tells.
+    // A name that only differs in case may be found although the old one stands there still.
     let before = base::get(tx, n, &row.id)?;
     let alike = |b: &Base| {
         b.row.parent == wanted.parent
             && b.row.name != wanted.name
             && fold(&b.row.name) == fold(&wanted.name)
     };
-    if before.as_ref().is_some_and(alike) {
+    let listed = || {
+        let dir = path.parent().unwrap_or(RelPath::ROOT);
+        let listed = disk.list(&dir).unwrap_or_default();
+        listed.iter().any(|l| l.name.as_ref() == Ok(&wanted.name))
+    };
+    if before.as_ref().is_some_and(alike) && !listed() {
         return Ok(false);
     }
     // What was to make way for it stands there still.

@@ -41,7 +41,7 @@ impl Engine {
         let mut displaced = false;
         let mut problems = Vec::new();
         // Entries that were not taken under their names, and whether the names are to blame.
-        let mut refused_names = Vec::new();
+        let (mut refused_names, folds) = (Vec::new(), space.traits.folds);
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
         let metas: BTreeMap<ItemId, Meta> =
@@ -102,7 +102,8 @@ impl Engine {
                                 retry = true;
                                 continue;
                             }
-                            Refused::Occupied if names_it => {
+                            // What stands there may have a name that only this filesystem takes for it.
+                            Refused::Occupied if names_it && folds => {
                                 refused_names.push((*intent.step.id(), false));
                             }
                             _ => {}

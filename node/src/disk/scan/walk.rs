@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crdt::limits::MAX_TARGET;
 use ownmesh_crypto::ids::ItemId;
 use ownmesh_crypto::space::SpaceSecret;
 
@@ -499,6 +500,11 @@ impl<'a> Walk<'a> {
 
     fn target(&mut self, path: &RelPath) -> Option<Content> {
         match self.disk.read_link(path) {
+            Ok(target) if target.len() > MAX_TARGET => {
+                let reason = "the target is too long".to_owned();
+                self.problem(path, ProblemKind::Name, reason);
+                None
+            }
             Ok(target) => Some(Content::Link { target }),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 self.problem(

@@ -95,13 +95,13 @@ mod tests {
     #[test]
     fn only_whole_blocks_of_zeros_are_left_out() {
         assert!(pieces(&[0; 3 * BLOCK + 5]).is_empty());
-        let mut bytes = vec![0; 4 * BLOCK];
+        let mut bytes = vec![0; 5 * BLOCK];
         bytes[BLOCK + 1] = 1;
         bytes[2 * BLOCK] = 1;
         let found = pieces(&bytes);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].0, found[0].1.len()), (BLOCK, 2 * BLOCK));
-        bytes[4 * BLOCK - 1] = 1;
-        assert_eq!(pieces(&bytes)[1].0, 3 * BLOCK);
+        bytes[5 * BLOCK - 1] = 1;
+        assert_eq!(pieces(&bytes)[1].0, 4 * BLOCK);
     }
 }
