@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::foreign::{Foreign, Kind};
-use crate::world::{World, check, skip, until};
+use crate::world::{Dice, World, check, skip, until};
 use crate::zoo::{Entry, Snapshot, fill, snapshot};
 
 /// Forced scans after which it has to be quiet still.
@@ -94,6 +94,60 @@ fn torture(kind: Option<Kind>) {
         std::env::var(IDLE).ok().and_then(|s| s.parse().ok()),
     );
 }
+
+/// There are no lasting file numbers by which a step that a crash cut short could be known again.
+#[test]
+fn the_torture_tree_reaches_a_stick_through_kills() {
+    let world = World::loopback();
+    let (mut a, mut b) = (world.device("laptop"), world.device("desktop"));
+    let disk = match Foreign::under(Kind::Stick, &mut b, world.root()) {
+        Err(why) => return skip(&why),
+        Ok(disk) => disk,
+    };
+    a.init();
+    a.let_in(&mut b);
+    a.add();
+    b.add();
+    let items = fill(&a.at(""));
+    a.scan();
+    let before = snapshot(&a.at(""));
+    let mut dice = Dice::new(11);
+    for round in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(50 + dice.below(350)));
+        if round == KILLS / 2 {
+            // Replaced and moved, not only made.
+            for name in ["TWIN.txt", "aux", "in:side", "readme"] {
+                fs::write(a.at("names").join(name), format!("again {name}")).unwrap();
+            }
+            fs::rename(a.at("files/many"), a.at("files/MANY")).unwrap();
+            fs::rename(a.at("dirs/Twin"), a.at("dirs/other")).unwrap();
+            a.scan();
+        }
+        b.kill();
+        b.up();
+    }
+    quiet(&a, &b, "killed");
+    let held = same(&a, &b, disk.name);
+    assert_eq!(held.0, items);
+    // Nothing came back under an old name, and nothing of A's was changed by it.
+    let after = snapshot(&a.at(""));
+    let kept = before.iter().filter(|(k, _)| {
+        let k = k.to_string_lossy();
+        !["files/many", "dirs/Twin", "names/"]
+            .iter()
+            .any(|p| k.starts_with(p))
+            && k != "files"
+            && k != "dirs"
+    });
+    for (path, entry) in kept {
+        assert_eq!(after.get(path), Some(entry), "{path:?}");
+    }
+    assert!(a.conflicts().is_empty(), "{:?}", a.conflicts());
+    still(&a, &b, disk.name, None);
+}
+
+/// kill -9 while the tree arrives.
+const KILLS: usize = 8;
 
 #[test]
 fn a_name_that_two_items_claim_is_told() {
