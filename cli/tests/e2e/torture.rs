@@ -83,6 +83,14 @@ fn torture(kind: Option<Kind>) {
     quiet(&a, &b, "back");
     same(&a, &b, name);
     still(&a, &b, name, None);
+    // What stands there is known again when the space is left and joined, by names and bytes alone.
+    if kind != Some(Kind::Folding) {
+        b.json(&["leave", "docs"]);
+        b.add_with(&["--merge"]);
+        quiet(&a, &b, "joined again");
+        same(&a, &b, name);
+        assert!(a.conflicts().is_empty(), "{:?}", a.conflicts());
+    }
     b.down();
     b.up();
     quiet(&a, &b, "started anew");

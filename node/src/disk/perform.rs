@@ -77,6 +77,10 @@ pub fn perform(
             _ if step.is_below(&lost) => Err(Refused::Missing),
             _ => performer.act(step),
         };
+        let done = match (done, step.names()) {
+            (Err(Refused::Occupied), Some(path)) if performer.is_alias(path) => Err(Refused::Alias),
+            (done, _) => done,
+        };
         if done.is_ok() {
             performer.acted.insert(*step.id());
         } else {
@@ -211,6 +215,15 @@ impl Performer<'_> {
                 expect,
             } => self.set_meta(id, path, *mode, *mtime, expect),
         }
+    }
+
+    /// Whether a name is taken by something that is listed under another one.
+    fn is_alias(&self, path: &RelPath) -> bool {
+        let Some(listed) = path.parent().and_then(|dir| self.disk.list(&dir).ok()) else {
+            return false;
+        };
+        let name = path.name();
+        !listed.iter().any(|l| l.name.as_deref().ok() == name)
     }
 
     /// Nothing of the user's stays in the private folder, where he does not see it.

@@ -41,7 +41,7 @@ impl Engine {
         let mut displaced = false;
         let mut problems = Vec::new();
         // Entries that were not taken under their names, and whether the names are to blame.
-        let (mut refused_names, folds) = (Vec::new(), space.traits.folds);
+        let mut refused_names = Vec::new();
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
         let metas: BTreeMap<ItemId, Meta> =
@@ -88,28 +88,20 @@ impl Engine {
                             forget_content(tx, n, wanted.content.as_ref(), None, &wanted.id)?;
                         }
                         let path = step_path(&intent.step);
-                        let names_it = matches!(
-                            intent.step,
-                            Step::MakeDir { .. }
-                                | Step::Write { over: None, .. }
-                                | Step::Link { over: None, .. }
-                                | Step::Move { .. }
-                                | Step::Unpark { .. }
-                        );
-                        match refused {
-                            Refused::Name if names_it => {
-                                refused_names.push((*intent.step.id(), true));
+                        // A name is given up at once, or when it is not free after some looks.
+                        if let Refused::Name | Refused::Alias = refused
+                            && intent.step.names().is_some()
+                        {
+                            let certain = *refused == Refused::Name;
+                            refused_names.push((*intent.step.id(), certain));
+                            if certain {
                                 retry = true;
                                 continue;
                             }
-                            // What stands there may have a name that only this filesystem takes for it.
-                            Refused::Occupied if names_it && folds => {
-                                refused_names.push((*intent.step.id(), false));
-                            }
-                            _ => {}
                         }
                         match refused {
                             Refused::Aside
+                            | Refused::Alias
                             | Refused::Changed
                             | Refused::Occupied
                             | Refused::Missing

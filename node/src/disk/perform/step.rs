@@ -126,6 +126,21 @@ impl Step {
         }
     }
 
+    /// Where it puts something that was not there before.
+    pub(crate) fn names(&self) -> Option<&RelPath> {
+        match self {
+            Self::MakeDir { path, .. }
+            | Self::Write {
+                path, over: None, ..
+            }
+            | Self::Link {
+                path, over: None, ..
+            } => Some(path),
+            Self::Move { to, .. } | Self::Unpark { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
     /// Whether a path it touches lies below one of these.
     pub(super) fn is_below(&self, dirs: &[&RelPath]) -> bool {
         let below = |path: &RelPath| dirs.iter().any(|dir| path != *dir && path.starts_with(dir));
@@ -186,6 +201,9 @@ pub enum Refused {
     /// The filesystem is read-only.
     #[error("the filesystem is read-only")]
     ReadOnly,
+    /// Nothing of this name is listed, but the filesystem takes that of something else for it.
+    #[error("the name is another one of something else")]
+    Alias,
     /// The filesystem holds no such name.
     #[error("the filesystem holds no such name")]
     Name,
