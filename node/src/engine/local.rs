@@ -19,7 +19,7 @@ const TRIES: u8 = 3;
 impl Engine {
     /// What the filesystem of a folder does, found out when it was opened; as it was known before where
     /// that could not be tried.
-    pub(crate) fn folder_does(&mut self, n: i64, found: Option<Traits>) {
+    pub fn folder_does(&mut self, n: i64, found: Option<Traits>) {
         let Some(space) = self.spaces.get_mut(&n) else {
             return;
         };
@@ -27,6 +27,7 @@ impl Engine {
         let known = marks::get(self.db.read(), &key).ok().flatten();
         let known = known.as_deref().and_then(Traits::decode);
         space.traits = found.or(known).unwrap_or_default();
+        space.again = true;
         let Some(found) = found.filter(|found| known != Some(*found)) else {
             return;
         };
