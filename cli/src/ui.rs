@@ -167,7 +167,9 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let unsafe_here = c.is_control() && c != '\n'
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+                // A byte of a name that is no UTF-8 (docs/names.md).
+                || matches!(c, '\u{ef80}'..='\u{efff}');
             let (escaped, plain) = if unsafe_here {
                 (Some(c.escape_default()), None)
             } else {

@@ -117,7 +117,8 @@ fn cut(name: &str) -> usize {
     }
 }
 
-fn insert_before_extension(name: &str, tag: &str) -> String {
+/// Puts a tag before the extension of a name, which is cut where it would become too long.
+pub fn insert_before_extension(name: &str, tag: &str) -> String {
     let (stem, extension) = name.split_at(cut(name));
     let room = NAME_MAX.saturating_sub(tag.len() + extension.len());
     let mut end = stem.len().min(room);

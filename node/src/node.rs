@@ -19,6 +19,7 @@ mod handle;
 mod held;
 mod history;
 mod keeping;
+mod local;
 mod paced;
 mod reach;
 mod sources;

@@ -252,6 +252,25 @@ pub struct Problem {
     pub since: Option<Time>,
 }
 
+/// A file, directory or symlink that is called otherwise on this disk.
+pub const LOCAL_NAME: &str = "local-name";
+/// An item that does not keep its name, since another one has it.
+pub const NAME_CLASH: &str = "name-clash";
+/// A symlink on a disk that holds none.
+pub const NO_LINKS: &str = "no-symlinks";
+/// A content that no file of this disk can hold.
+pub const TOO_LARGE: &str = "too-large";
+/// A FIFO, socket or device.
+pub const SPECIAL: &str = "special";
+
+impl Problem {
+    /// Whether it is only to be known: nothing is missing or at risk, and nothing waits for it.
+    #[must_use]
+    pub fn is_notice(&self) -> bool {
+        [LOCAL_NAME, NAME_CLASH, NO_LINKS, SPECIAL].contains(&self.kind.as_str())
+    }
+}
+
 /// The bucket's state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BucketStatus {
@@ -384,6 +403,9 @@ pub struct ItemInfo {
     /// Whether a rule ignores it on this device: what stands here is neither sent nor replaced.
     #[serde(default)]
     pub ignored: bool,
+    /// What it is called on this device's disk, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_name: Option<String>,
 }
 
 /// An open conflict: one item, two or more contents that nobody chose between.

@@ -42,7 +42,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let reply: ItemsReply = client.get(&url).await?;
     context.ui.answer(&json!(reply), |ui| {
         let shown = |item: &ItemInfo| {
-            let name = clean(&item.path);
+            let mut name = clean(&item.path);
+            if let Some(here) = &item.local_name {
+                name = format!("{name} (here: {})", clean(here));
+            }
             match item.kind {
                 ItemKind::Directory => format!("{name}/"),
                 ItemKind::Symlink => {

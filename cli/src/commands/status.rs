@@ -1,6 +1,6 @@
 //! `mesh status`: for scripts the object of the promise, for people sentences that never say more than is known.
 
-use ownmesh_node::status::{Peer, Route, SpaceState, SpaceStatus, Status, Time};
+use ownmesh_node::status::{Peer, Problem, Route, SpaceState, SpaceStatus, Status, Time};
 
 use super::resume::folder_stop;
 use super::{Context, limit};
@@ -150,7 +150,9 @@ fn here(space: &SpaceStatus) -> String {
         )
     };
     match space.state {
-        SpaceState::Idle if space.missing_items == 0 && space.problems.is_empty() => {
+        SpaceState::Idle
+            if space.missing_items == 0 && space.problems.iter().all(Problem::is_notice) =>
+        {
             "up to date here".into()
         }
         SpaceState::Idle if space.missing_items == 0 => "nothing known is missing here".into(),
@@ -168,6 +170,9 @@ fn here(space: &SpaceStatus) -> String {
     }
 }
 
+/// Of what is only to be known so many are shown; a stick has hundreds of names of its own.
+const NOTICES: usize = 5;
+
 fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
     let mut lines = Vec::new();
     if space.only_here_items > 0 {
@@ -183,7 +188,9 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
             context.next("conflicts")
         ));
     }
-    for problem in &space.problems {
+    let notices = space.problems.iter().filter(|p| p.is_notice());
+    let problems = space.problems.iter().filter(|p| !p.is_notice());
+    for problem in problems.chain(notices.clone().take(NOTICES)) {
         let item = problem
             .item
             .as_deref()
@@ -196,6 +203,14 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
         lines.push(format!(
             "{} goes on",
             context.next(&format!("resume {name}"))
+        ));
+    }
+    let more = notices.count().saturating_sub(NOTICES);
+    if more > 0 {
+        let all = context.next("status --json");
+        lines.push(format!(
+            "{} more to know: {all}",
+            words::count(more as u64, "thing")
         ));
     }
     if space.state == SpaceState::Stopped {

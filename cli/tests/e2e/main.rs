@@ -13,6 +13,7 @@
 //! | `everyday` | pausing, limits, blocking and renaming devices |
 //! | `undo` | an hour of a script's work undone, what others did later stays |
 //! | `what_was` | trash, history, the operation log |
+//! | `zoo`, `foreign`, `torture` | names and files of every kind, between disks of different kinds |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -27,6 +28,7 @@
 mod asked;
 mod device;
 mod everyday;
+mod foreign;
 mod ignoring;
 mod image;
 mod kills;
@@ -42,8 +44,10 @@ mod source_tree;
 mod strangers;
 mod talk;
 mod thief;
+mod torture;
 mod tree;
 mod two_minds;
 mod undo;
 mod what_was;
 mod world;
+mod zoo;

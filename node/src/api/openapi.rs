@@ -106,7 +106,7 @@ fn schemas() -> Value {
         "Items": object(&[("v", v), ("space", &text), ("path", &text), ("items", &list("ItemInfo"))]),
         "ItemInfo": object(&[("item", &text), ("path", &text), ("kind", &word(&["file", "directory", "symlink"])), ("size", &count),
             ("mode?", &count), ("mtime?", &time), ("target?", &text), ("tier", &word(&["hot", "warm", "cold"])),
-            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag), ("ignored", &flag)]),
+            ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag), ("ignored", &flag), ("local_name?", &text)]),
         "Conflicts": object(&[("v", v), ("conflicts", &list("ConflictInfo"))]),
         "ConflictInfo": object(&[("item", &text), ("space", &text), ("path", &text), ("versions", &list("ConflictVersion"))]),
         "ConflictVersion": object(&[("device", &text), ("size", &count), ("mtime?", &time), ("copy_path?", &text)]),
@@ -274,6 +274,7 @@ mod tests {
             "ItemInfo",
             &ItemInfo {
                 target: text(),
+                local_name: text(),
                 ..ItemInfo::default()
             },
         );

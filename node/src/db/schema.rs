@@ -41,6 +41,7 @@ CREATE UNIQUE INDEX item_id ON item(space, id);
 CREATE INDEX item_dir ON item(space, ep, name) WHERE ep IS NOT NULL;
 CREATE INDEX item_waiting ON item(space, up) WHERE ep IS NULL;
 CREATE INDEX item_conflict ON item(space) WHERE conflict > 0;
+CREATE INDEX item_clash ON item(space) WHERE shown <> name;
 
 CREATE TABLE base(k INTEGER PRIMARY KEY, space INTEGER NOT NULL, id BLOB NOT NULL, main BLOB, main_counter INTEGER, main_actor BLOB,
   parent BLOB NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, content BLOB, hash BLOB, seen BLOB NOT NULL,
@@ -51,6 +52,7 @@ CREATE UNIQUE INDEX base_dir ON base(space, parent, name);
 CREATE INDEX base_ino ON base(space, ino);
 CREATE INDEX base_hash ON base(space, hash) WHERE hash IS NOT NULL;
 CREATE INDEX base_main ON base(space, main) WHERE main IS NOT NULL;
+CREATE INDEX base_local ON base(space) WHERE instr(name, substr(lower(hex(id)), 1, 8)) > 0;
 
 CREATE TABLE content(space INTEGER NOT NULL, hash BLOB NOT NULL, chunks BLOB NOT NULL, PRIMARY KEY(space, hash)) WITHOUT ROWID;
 CREATE TABLE chunk(space INTEGER NOT NULL, id BLOB NOT NULL, hash BLOB NOT NULL, offset INTEGER NOT NULL, len INTEGER NOT NULL,

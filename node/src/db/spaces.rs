@@ -120,6 +120,10 @@ pub fn forget(conn: &Connection, n: i64) -> Result<(), DbError> {
     ] {
         conn.execute(&format!("DELETE FROM {table} WHERE space = ?1"), [n])?;
     }
+    conn.execute(
+        "DELETE FROM meta WHERE key = ?1",
+        [crate::engine::local::key(n)],
+    )?;
     conn.execute("DELETE FROM space WHERE n = ?1", [n])?;
     Ok(())
 }

@@ -19,6 +19,7 @@
 pub mod base;
 pub mod hash;
 pub mod kept;
+pub mod names;
 pub mod path;
 pub mod perform;
 pub mod real;
@@ -147,6 +148,10 @@ pub trait ReadAt: Send {
 pub trait Stage: Send {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// The file is at least so long, though nothing may be written there: what is left out is zeros.
+    fn skip_to(&mut self, _end: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Sets mode and mtime and closes the file. It is not synced: `sync_file` or `sync_all` is.
     ///
     /// Returns: what can be read back. Keep its inode number in the `placing` row: after a crash it
@@ -220,6 +225,11 @@ pub trait Disk: Send + Sync {
     fn free_bytes(&self) -> io::Result<u64>;
     /// The time in ns since 1970 that new files get; the racy rule compares with it.
     fn now_ns(&self) -> i64;
+    /// What the filesystem does to names, links and modes. Found out by trying, once; nothing is
+    /// left behind.
+    fn traits(&self) -> io::Result<names::Traits> {
+        Ok(names::Traits::default())
+    }
     /// Threads that may read from it at once. With one, what is read comes in the same order each time.
     fn readers(&self) -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)

@@ -7,8 +7,9 @@
 
 use std::fmt;
 
-/// Longest name in bytes that the common filesystems take (ext4, xfs, btrfs, apfs, ntfs: 255).
-pub const MAX_NAME: usize = 255;
+/// Longest name in bytes. Filesystems take 255 bytes (ext4, xfs, btrfs) or units of UTF-16 (apfs, ntfs,
+/// fat), which is 765 bytes at most; so is 255 bytes that are no UTF-8. The log's limit is 1,024 too.
+pub const MAX_NAME: usize = 1_024;
 
 /// A path below the root of a space; the empty one is the root itself.
 ///
@@ -173,7 +174,10 @@ mod tests {
             assert!(RelPath::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Name::check("a/b"), Err(BadName::Slash));
-        assert_eq!(Name::check(&"x".repeat(256)), Err(BadName::TooLong));
+        assert_eq!(
+            Name::check(&"x".repeat(MAX_NAME + 1)),
+            Err(BadName::TooLong)
+        );
         for good in ["", "a", "a/b", "a/..b", "a/b.", "ä/日本"] {
             assert_eq!(
                 RelPath::parse(good).map(|p| p.as_str().to_owned()),

@@ -77,6 +77,10 @@ pub fn perform(
             _ if step.is_below(&lost) => Err(Refused::Missing),
             _ => performer.act(step),
         };
+        let done = match (done, step.names()) {
+            (Err(Refused::Occupied), Some(path)) if performer.is_alias(path) => Err(Refused::Alias),
+            (done, _) => done,
+        };
         if done.is_ok() {
             performer.acted.insert(*step.id());
         } else {
@@ -180,7 +184,8 @@ impl Performer<'_> {
                 path,
                 target,
                 over,
-            } => self.link(id, path, target, over.as_ref()),
+                mtime,
+            } => self.link(id, path, target, over.as_ref(), *mtime),
             Step::Move {
                 id,
                 from,
@@ -210,6 +215,15 @@ impl Performer<'_> {
                 expect,
             } => self.set_meta(id, path, *mode, *mtime, expect),
         }
+    }
+
+    /// Whether a name is taken by something that is listed under another one.
+    fn is_alias(&self, path: &RelPath) -> bool {
+        let Some(listed) = path.parent().and_then(|dir| self.disk.list(&dir).ok()) else {
+            return false;
+        };
+        let name = path.name();
+        !listed.iter().any(|l| l.name.as_deref().ok() == name)
     }
 
     /// Nothing of the user's stays in the private folder, where he does not see it.
@@ -283,14 +297,14 @@ impl Performer<'_> {
         expect: &Stat,
     ) -> Done {
         let now = self.expect(id, path, expect)?;
-        if now.kind == MetaKind::Symlink {
-            return Ok(Some(now));
-        }
-        if now.mode != mode {
+        if now.mode != mode && now.kind != MetaKind::Symlink {
             self.disk.set_mode(path, mode)?;
         }
         if now.kind == MetaKind::File && now.mtime_ns != mtime {
             self.disk.set_mtime(path, mtime)?;
+        }
+        if now.kind == MetaKind::Symlink {
+            self.set_link_time(path, Some(mtime));
         }
         self.touch_parent(path);
         let after = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
@@ -301,6 +315,15 @@ impl Performer<'_> {
             return Err(Refused::Changed);
         }
         Ok(Some(after))
+    }
+
+    /// Not every system can: then a symlink has the time at which it was made.
+    fn set_link_time(&self, path: &RelPath, mtime: Option<i64>) {
+        if let Some(mtime) = mtime
+            && let Err(error) = self.disk.set_mtime(path, mtime)
+        {
+            tracing::debug!(%path, %error, "the time of a symlink could not be set");
+        }
     }
 
     /// The precondition of a step that finds something.

@@ -25,13 +25,16 @@ use notify::{
 };
 
 use super::rules::Rules;
-use super::{PRIVATE, RelPath};
+use super::{PRIVATE, RelPath, names};
 
 /// How long a burst is gathered: long enough for an editor's save, short beside the 100 ms of W5.
 pub const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// Events kept while watches are being added; more of them are said as "everything".
 const QUEUE: usize = 8_192;
+
+/// Longest path that systems take as a whole, bytes.
+const LONGEST: usize = 4_096;
 
 /// More directories than this are reported as everything: one walk is cheaper.
 const MANY: usize = 4_096;
@@ -52,6 +55,8 @@ pub enum Reason {
     Overflow,
     /// The system allows no more watches: changes in some directories are found by scans only.
     WatchLimit,
+    /// Some directories lie so deep that the system cannot watch them.
+    TooDeep,
     /// The system reported an error.
     Failed,
 }
@@ -73,6 +78,7 @@ impl std::fmt::Display for Reason {
                  sudo sysctl fs.inotify.max_user_watches=1048576"
             }
             Self::WatchLimit => "the system allows no more watches",
+            Self::TooDeep => "some directories lie deeper than the system can watch; move them up",
             Self::Failed => "the system's watcher failed",
         })
     }
@@ -309,11 +315,11 @@ impl Gather {
         }
     }
 
-    /// The path below the root, or the directory above the first name that is not UTF-8.
+    /// The path below the root, or the directory above the first name that is none.
     fn relative(&self, full: &Path) -> Option<RelPath> {
         let mut path = RelPath::ROOT;
         for part in full.strip_prefix(&self.root).ok()? {
-            match part.to_str().map(|name| path.join(name)) {
+            match names::from_os(part).map(|name| path.join(&name)) {
                 Some(Ok(longer)) => path = longer,
                 // Its parent's listing is what changed; one component more than that stands for it.
                 _ => return Some(path.with("_")),
@@ -359,13 +365,17 @@ impl Gather {
                     self.unknown(Reason::WatchLimit);
                     return;
                 }
+                Err(_) if full.as_os_str().len() >= LONGEST => {
+                    self.unknown(Reason::TooDeep);
+                    continue;
+                }
                 // Gone again, or unreadable: its parent is reported and a scan tells.
                 Err(_) => continue,
             }
             if let Ok(entries) = std::fs::read_dir(&full) {
                 for entry in entries.flatten() {
-                    if let (Ok(kind), Ok(name)) =
-                        (entry.file_type(), entry.file_name().into_string())
+                    if let (Ok(kind), Some(name)) =
+                        (entry.file_type(), names::from_os(&entry.file_name()))
                         && kind.is_dir()
                         && !(dir.is_root() && name == PRIVATE)
                         && let Ok(below) = dir.join(&name)
@@ -382,7 +392,7 @@ impl Gather {
 
     fn full(&self, path: &RelPath) -> PathBuf {
         let mut full = self.root.clone();
-        full.extend(path.components());
+        full.extend(path.components().map(names::to_os));
         full
     }
 }

@@ -13,8 +13,8 @@ use ownmesh_crypto::ItemId;
 
 use super::author::{Author, version_hash};
 use crate::db::items::{self, ItemRow, Spot};
-use crate::db::{DbError, base, dirty};
-use crate::disk::Meta;
+use crate::db::{DbError, base, dirty, here};
+use crate::disk::{Meta, names};
 
 /// An entry of the disk that base does not know.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Author<'_> {
     fn make(&mut self, new: Appeared<'_>) -> Result<ItemId, DbError> {
         let id = self.free_id(&new.place, new.kind)?;
         let mtime = (new.kind != Kind::Dir).then_some(new.meta.mtime_ns);
-        let mode = (new.kind != Kind::Symlink).then_some(new.meta.mode);
+        let mode = (self.modes && new.kind != Kind::Symlink).then_some(new.meta.mode);
         let edits = item::create(new.kind, &new.place, new.content.as_ref(), mode, mtime);
         let mut row = self.docs.load(&id)?;
         self.docs.author(&self.actor, &id, &mut row, &edits)?;
@@ -123,6 +123,16 @@ impl Author<'_> {
             claims.extend(items::claims(tx, space, parent, &original)?);
         }
         claims.retain(|(_, s)| s.shown.as_deref() == Some(name));
+        // Or under a local name, where this folder was in the mesh before.
+        if let Some(tag) = names::tag(name) {
+            for id in here::tagged(tx, space, parent, &tag)? {
+                let spot = items::place(tx, space, &id)?.unwrap_or_default();
+                let fits = |shown: &String| shown != name && names::fits(shown, &id, name);
+                if spot.shown.as_ref().is_some_and(fits) {
+                    claims.push((id, spot));
+                }
+            }
+        }
         Ok(claims)
     }
 
@@ -142,7 +152,10 @@ impl Author<'_> {
             let Some(state) = ItemState::from_registers(&row.doc.regs) else {
                 continue;
             };
-            let named = spot.shown.as_ref() == Some(name);
+            let named = spot
+                .shown
+                .as_ref()
+                .is_some_and(|s| names::fits(s, &id, name));
             if named && new.content.is_none() || new.is_of(&state) {
                 return Ok(Some((id, row, state)));
             }

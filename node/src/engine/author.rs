@@ -19,6 +19,7 @@ use crate::db::{DbError, chunks, dirty, items};
 use crate::disk::Meta;
 use crate::disk::base::BaseRow;
 use crate::disk::hash::Chunk;
+use crate::disk::names;
 use crate::disk::scan::{Found, Parent};
 
 /// One scan's findings on their way into documents.
@@ -35,6 +36,8 @@ pub(super) struct Author<'a> {
     pub(super) deleted: bool,
     /// Whether this is the first look at a folder that had files in it when it joined.
     pub(super) merging: bool,
+    /// Whether the filesystem keeps modes: what it shows is nobody's doing otherwise.
+    pub(super) modes: bool,
 }
 
 impl Author<'_> {
@@ -136,7 +139,9 @@ impl Author<'_> {
         let settled = spot.alive
             && spot.conflict == 0
             && spot.ep == Some(b.row.parent)
-            && spot.shown.as_deref() == Some(b.row.name.as_str())
+            && spot
+                .shown
+                .is_some_and(|s| names::fits(&s, &b.row.id, &b.row.name))
             && b.row.copy_of.is_none();
         if settled
             && super::plan::agrees(tx, space, b)?
@@ -203,7 +208,8 @@ impl Author<'_> {
             if mutated!(SupersedeCurrent) {
                 b.row.seen.c = state.seen().c;
             }
-            let mode = (meta.mode != b.row.mode && b.row.kind == Kind::File).then_some(meta.mode);
+            let chmod = self.modes && meta.mode != b.row.mode && b.row.kind == Kind::File;
+            let mode = chmod.then_some(meta.mode);
             let edits = item::edit_content(
                 &b.row.seen,
                 &content,
@@ -246,7 +252,8 @@ impl Author<'_> {
         let Some(mut b) = self.get(id)? else {
             return Ok(());
         };
-        let mode = (meta.mode != b.row.mode && b.row.kind != Kind::Symlink).then_some(meta.mode);
+        let chmod = self.modes && meta.mode != b.row.mode && b.row.kind != Kind::Symlink;
+        let mode = chmod.then_some(meta.mode);
         let mtime =
             (meta.mtime_ns != b.row.mtime && b.row.kind != Kind::Dir).then_some(meta.mtime_ns);
         let racy = b.row.racy;
@@ -284,8 +291,14 @@ impl Author<'_> {
             return self.copy_becomes_item(b, main, Some(place), content, meta, false);
         }
         let spot = items::place(self.docs.tx, self.docs.space, id)?.unwrap_or_default();
-        let there =
-            spot.ep == Some(place.parent) && spot.shown.as_deref() == Some(place.name.as_str());
+        // A local name is told to nobody, wherever it moves.
+        let local = place.name.clone();
+        let shown = spot.shown.filter(|s| names::fits(s, id, &local));
+        let there = spot.ep == Some(place.parent) && shown.is_some();
+        let place = Place {
+            name: shown.unwrap_or(place.name),
+            ..place
+        };
         if !there {
             let mut row = self.docs.load(id)?;
             self.docs.author(
@@ -299,7 +312,7 @@ impl Author<'_> {
             }
         }
         b.row.parent = place.parent;
-        b.row.name = place.name;
+        b.row.name = local;
         b.row.stat = meta.stat();
         base::remove(self.docs.tx, self.docs.space, id)?;
         self.settle(&b)
@@ -327,7 +340,7 @@ impl Author<'_> {
                 b.row.kind,
                 &place,
                 Some(&content),
-                Some(meta.mode),
+                self.modes.then_some(meta.mode),
                 Some(meta.mtime_ns),
             ),
             // Somebody else made it an item too: of that one the bytes were seen that stood here.

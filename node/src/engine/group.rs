@@ -132,6 +132,8 @@ impl Engine {
 
     fn perform_group(&mut self, n: i64, group: Vec<Intent>) -> Result<(), DbError> {
         let ready = self.spaces.get(&n).map(|s| &s.ready);
+        // A number that is another file's by the next start says nothing.
+        let steady = self.spaces.get(&n).is_some_and(|s| s.traits.steady);
         self.db.write_as(!mutated!(PlacingNotDurable), |tx| {
             for intent in &group {
                 let id = *intent.step.id();
@@ -145,6 +147,7 @@ impl Engine {
                     Then::Moved { row, .. } | Then::Meta { row, .. } => Some(row.row.stat.ino),
                     Then::Parked | Then::Removed { .. } => None,
                 };
+                let ino = ino.filter(|_| steady);
                 placing::put(
                     tx,
                     n,

@@ -3,6 +3,7 @@
 //! Base says where things stand now. A step that is planned by that alone would meet, on the disk,
 //! what another step of its group has put there.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crypto::ItemId;
@@ -10,8 +11,8 @@ use ownmesh_crypto::ItemId;
 use super::group::{Intent, Then};
 use crate::db::base::{self, Base};
 use crate::db::{Connection, DbError};
-use crate::disk::RelPath;
 use crate::disk::perform::Step;
+use crate::disk::{RelPath, names};
 
 /// One planning pass: what the disk will look like after the steps gathered so far.
 pub(super) struct Pass<'a> {
@@ -24,10 +25,17 @@ pub(super) struct Pass<'a> {
     pub(super) names: BTreeMap<(ItemId, String), Option<ItemId>>,
     pub(super) parked: BTreeSet<ItemId>,
     pub(super) touched: BTreeSet<ItemId>,
+    /// Whether the filesystem takes some names for one; then also what stands in the directories that
+    /// were looked at, by what such names have in common.
+    pub(super) folds: bool,
+    alike: RefCell<BTreeMap<ItemId, Alike>>,
 }
 
+/// Entries of a directory by [`names::fold`] of their names.
+type Alike = BTreeMap<String, BTreeSet<ItemId>>;
+
 impl<'a> Pass<'a> {
-    pub(super) fn new(tx: &'a Connection, n: i64) -> Self {
+    pub(super) fn new(tx: &'a Connection, n: i64, folds: bool) -> Self {
         Self {
             tx,
             n,
@@ -36,7 +44,40 @@ impl<'a> Pass<'a> {
             names: BTreeMap::new(),
             parked: BTreeSet::new(),
             touched: BTreeSet::new(),
+            folds,
+            alike: RefCell::default(),
         }
+    }
+
+    /// Entries that will stand under a name, or under one that the filesystem takes for the same; none
+    /// where it takes none for one.
+    pub(super) fn alike(&self, dir: &ItemId, name: &str) -> Result<BTreeSet<ItemId>, DbError> {
+        if !self.folds {
+            return Ok(BTreeSet::new());
+        }
+        let mut alike = self.alike.borrow_mut();
+        if !alike.contains_key(dir) {
+            let mut known = Alike::new();
+            let add = |known: &mut Alike, name: &str, id| {
+                known.entry(names::fold(name)).or_default().insert(id);
+            };
+            for (id, name) in crate::db::here::names(self.tx, self.n, dir)? {
+                if self.names.get(&(*dir, name.clone())) != Some(&None) {
+                    add(&mut known, &name, id);
+                }
+            }
+            for ((at, name), id) in self.names.range((*dir, String::new())..) {
+                if at != dir {
+                    break;
+                }
+                if let Some(id) = id {
+                    add(&mut known, name, *id);
+                }
+            }
+            alike.insert(*dir, known);
+        }
+        let known = alike.get(dir).and_then(|a| a.get(&names::fold(name)));
+        Ok(known.cloned().unwrap_or_default())
     }
 
     /// Where an entry will be.
@@ -66,19 +107,32 @@ impl<'a> Pass<'a> {
 
     /// What will stand under a name.
     pub(super) fn at(&self, parent: &ItemId, name: &str) -> Result<Option<ItemId>, DbError> {
-        if let Some(known) = self.names.get(&(*parent, name.to_owned())) {
-            return Ok(*known);
+        match self.names.get(&(*parent, name.to_owned())) {
+            Some(Some(id)) => return Ok(Some(*id)),
+            Some(None) => return Ok(self.alike(parent, name)?.pop_first()),
+            None => {}
         }
-        Ok(base::at(self.tx, self.n, parent, name)?.map(|b| b.row.id))
+        if let Some(b) = base::at(self.tx, self.n, parent, name)? {
+            return Ok(Some(b.row.id));
+        }
+        Ok(self.alike(parent, name)?.pop_first())
     }
 
     pub(super) fn place(&mut self, id: ItemId, parent: ItemId, name: &str) {
         self.names.insert((parent, name.to_owned()), Some(id));
+        if let Some(known) = self.alike.get_mut().get_mut(&parent) {
+            known.entry(names::fold(name)).or_default().insert(id);
+        }
         self.moved.insert(id, Some((parent, name.to_owned())));
     }
 
     pub(super) fn free(&mut self, b: &Base) {
         self.names.insert((b.row.parent, b.row.name.clone()), None);
+        if let Some(known) = self.alike.get_mut().get_mut(&b.row.parent)
+            && let Some(ids) = known.get_mut(&names::fold(&b.row.name))
+        {
+            ids.remove(&b.row.id);
+        }
     }
 
     pub(super) fn push(&mut self, item: ItemId, step: Step, then: Then, changes: Option<u32>) {

@@ -15,6 +15,7 @@ use crate::db::base::{self, Base};
 use crate::db::items::ItemRow;
 pub(super) use crate::db::placing::Wanted;
 use crate::db::{Connection, DbError, items, logs};
+use crate::disk::names;
 
 /// The two sides of one item.
 #[derive(Clone, Debug)]
@@ -240,11 +241,16 @@ fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
         // Ids include the kind, so this is a damaged or hostile document: leave the disk alone.
         return None;
     }
-    if (b.row.parent, b.row.name.as_str()) != (wanted.parent, wanted.name.as_str()) {
+    if b.row.parent != wanted.parent || !names::fits(&wanted.name, &wanted.id, &b.row.name) {
         return Some(Next::Move(Box::new(b.clone()), wanted.clone()));
     }
+    // What it is called here it goes on to be called.
+    let as_here = || Wanted {
+        name: b.row.name.clone(),
+        ..wanted.clone()
+    };
     if b.row.content != wanted.content {
-        return Some(Next::Replace(Box::new(b.clone()), wanted.clone()));
+        return Some(Next::Replace(Box::new(b.clone()), as_here()));
     }
     let mtime = wanted.mtime.unwrap_or(b.asked_mtime);
     let mode = if wanted.copy_of.is_some() {
@@ -252,8 +258,9 @@ fn toward(wanted: &Wanted, base: Option<&Base>) -> Option<Next> {
     } else {
         wanted.mode
     };
-    if wanted.kind != Kind::Symlink && (b.asked_mode != mode || b.asked_mtime != mtime) {
-        return Some(Next::Meta(Box::new(b.clone()), wanted.clone()));
+    let chmod = wanted.kind != Kind::Symlink && b.asked_mode != mode;
+    if chmod || b.asked_mtime != mtime {
+        return Some(Next::Meta(Box::new(b.clone()), as_here()));
     }
     if b.row.seen != wanted.seen || b.row.copy_of != wanted.copy_of {
         let mut b = b.clone();

@@ -19,6 +19,7 @@ use crate::db::base::{self, Base};
 use crate::db::placing::{self, Placing};
 use crate::db::{Connection, DbError, dirty, items};
 use crate::disk::base::{BaseRow, kind_on_disk};
+use crate::disk::names::fold;
 use crate::disk::{Disk, Meta, MetaKind, RelPath, TMP, lift, perform, private, trash};
 
 /// Forgets that an entry, and all below it, stands on the disk; it is made again.
@@ -190,6 +191,21 @@ fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<b
     let Some(meta) = disk.meta(&path).ok().flatten() else {
         return Ok(false);
     };
+    // A name that only differs in case may be found although the old one stands there still.
+    let before = base::get(tx, n, &row.id)?;
+    let alike = |b: &Base| {
+        b.row.parent == wanted.parent
+            && b.row.name != wanted.name
+            && fold(&b.row.name) == fold(&wanted.name)
+    };
+    let listed = || {
+        let dir = path.parent().unwrap_or(RelPath::ROOT);
+        let listed = disk.list(&dir).unwrap_or_default();
+        listed.iter().any(|l| l.name.as_ref() == Ok(&wanted.name))
+    };
+    if before.as_ref().is_some_and(alike) && !listed() {
+        return Ok(false);
+    }
     // What was to make way for it stands there still.
     let other = base::at(tx, n, &wanted.parent, &wanted.name)?.filter(|b| b.row.id != row.id);
     if other.is_some_and(|b| b.row.stat.ino == meta.ino && b.row.stat.dev == meta.dev) {
@@ -206,7 +222,6 @@ fn remember(tx: &Connection, n: i64, disk: &dyn Disk, row: &Placing) -> Result<b
     if !shown {
         return Ok(false);
     }
-    let before = base::get(tx, n, &row.id)?;
     let old = before.as_ref().and_then(|b| b.row.content.clone());
     let b = match before {
         // The same file as before, elsewhere or with another mode and time. What else changed of it

@@ -238,6 +238,7 @@ impl Engine {
                 news: &mut made,
                 deleted: false,
                 merging: row.merging,
+                modes: space.traits.modes,
             };
             for one in found {
                 author.take(one)?;

@@ -21,7 +21,7 @@ use crate::db::{Connection, DbError, dirty, ignored, items, placing};
 use crate::disk::base::BaseRow;
 use crate::disk::perform::{Outcome, Refused, Step};
 use crate::disk::rules::SHARED;
-use crate::disk::{Meta, RelPath, Stat};
+use crate::disk::{Meta, RelPath, Stat, names};
 
 impl Engine {
     /// Steps were taken: base follows what the disk shows.
@@ -42,6 +42,8 @@ impl Engine {
         let mut removed = 0_u64;
         let mut displaced = false;
         let mut problems = Vec::new();
+        // Entries that were not taken under their names, and whether the names are to blame.
+        let mut refused_names = Vec::new();
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
         // Steps into a name that something ignored has: `name/` says nothing of a file of that name.
@@ -91,12 +93,24 @@ impl Engine {
                             forget_content(tx, n, wanted.content.as_ref(), None, &wanted.id)?;
                         }
                         let path = step_path(&intent.step);
+                        // A name is given up at once, or when it is not free after some looks.
+                        if let Refused::Name | Refused::Alias = refused
+                            && intent.step.names().is_some()
+                        {
+                            let certain = *refused == Refused::Name;
+                            refused_names.push((*intent.step.id(), certain));
+                            if certain {
+                                retry = true;
+                                continue;
+                            }
+                        }
                         match refused {
                             Refused::Occupied if rules.splits(path) => {
                                 ignored::hold(tx, n, &intent.item, true)?;
                                 blocked.push((intent.item, path.clone()));
                             }
                             Refused::Aside
+                            | Refused::Alias
                             | Refused::Changed
                             | Refused::Occupied
                             | Refused::Missing
@@ -132,6 +146,7 @@ impl Engine {
                 }
             }
             if outcome.done.is_ok() {
+                space.awkward.remove(id);
                 space.problems.remove(step_path(&intent.step).as_str());
             }
             let waits = blocked.iter().any(|(item, _)| *item == intent.item);
@@ -146,6 +161,9 @@ impl Engine {
         }
         let names = blocked.into_iter().map(|(_, path)| path);
         space.ignoring.blocked.extend(names);
+        for (id, certain) in refused_names {
+            space.refuses_name(id, certain);
+        }
         for id in &met {
             space.pace.let_go(id);
         }
@@ -224,7 +242,9 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
                 && i.spot.conflict == 0
                 && i.spot.alive
                 && i.spot.ep == Some(wanted.parent)
-                && i.spot.shown.as_deref() == Some(wanted.name.as_str())
+                && i.spot
+                    .shown
+                    .is_some_and(|s| names::fits(&s, &wanted.id, &wanted.name))
         });
         if same && wanted.copy_of.is_none() && base::copies(tx, n, &intent.item)?.is_empty() {
             dirty::clean(tx, n, &intent.item)?;

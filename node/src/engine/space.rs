@@ -15,6 +15,7 @@ use super::{Engine, Job, Notice, Now};
 use crate::db::DbError;
 use crate::db::spaces::{self, SpaceRow};
 use crate::disk::RelPath;
+use crate::disk::names::Traits;
 use crate::disk::scan::{Guard, ProblemKind, Scope};
 
 /// What the disk of a space is busy with: one thing at a time.
@@ -114,6 +115,12 @@ pub struct Space {
     pub(super) deletions: VecDeque<(u64, u64)>,
     /// The folder that is marked next is another one: nothing in it is known.
     pub(super) refill: bool,
+    /// What the filesystem of its folder does.
+    pub(super) traits: Traits,
+    /// Entries that the disk did not take under the name they were to have, and how often.
+    pub(super) awkward: BTreeMap<ItemId, u8>,
+    /// Items with a content that no file here can hold.
+    pub(super) too_large: BTreeSet<ItemId>,
     /// Last number of the list the brake has looked at.
     pub(super) brake_seen: i64,
     /// Many deletions are waiting for more: since when, and when the last came.
@@ -170,6 +177,9 @@ impl Space {
             refill: false,
             begun: BTreeMap::new(),
             staged: 0,
+            traits: Traits::default(),
+            awkward: BTreeMap::new(),
+            too_large: BTreeSet::new(),
             brake_seen: 0,
             held: None,
             ignoring: Ignoring::default(),

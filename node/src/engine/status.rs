@@ -164,6 +164,7 @@ impl Engine {
                 since: None,
             });
         }
+        problems.extend(self.notices_of(space).unwrap_or_default());
         let t = space.row.totals;
         SpaceStatus {
             name: space.name.clone(),
@@ -361,13 +362,18 @@ impl Engine {
             return Ok(None);
         };
         let here = base::get(self.db.read(), n, id)?;
-        let path = format!("{prefix}{}", row.spot.shown.unwrap_or_default());
+        let shown = row.spot.shown.unwrap_or_default();
+        let path = format!("{prefix}{shown}");
         let ignored = crate::disk::RelPath::parse(&path)
             .is_ok_and(|at| self.rules(n).ignores(&at, state.kind == Kind::Dir));
-        let local = here.is_some_and(|b| b.row.content == state.content().cloned());
+        let local = here
+            .as_ref()
+            .is_some_and(|b| b.row.content == state.content().cloned());
+        let local_name = here.map(|b| b.row.name).filter(|name| *name != shown);
         Ok(Some(ItemInfo {
             item: id.to_string(),
             path,
+            local_name,
             kind: match state.kind {
                 Kind::File => ItemKind::File,
                 Kind::Dir => ItemKind::Directory,

@@ -11,10 +11,12 @@ use ownmesh_crypto::{DeviceId, ItemId};
 use super::Space;
 use super::group::Then;
 use super::ignoring::{Verdict, forget, verdict};
+use super::local::local_name;
 use super::pass::Pass;
 use super::plan::{self, Next, Wanted};
 use crate::db::base::{self, Base};
 use crate::db::{DbError, items};
+use crate::disk::names::fold;
 use crate::disk::perform::{self, Step};
 
 /// What became of planning one item.
@@ -57,6 +59,10 @@ pub(super) fn one(
         }
     }
     space.discard(item, |id, hash| sides.wants(id, hash));
+    space.too_large.remove(item);
+    if space.cannot_hold(sides) {
+        return Ok(Planned::Clean);
+    }
     for next in plan::next(sides) {
         match next {
             Next::Clean => {
@@ -76,10 +82,11 @@ pub(super) fn one(
                 let sides = plan::sides(pass.tx, pass.n, item, &space.secret, names)?;
                 return one(pass, space, item, &sides, above, names);
             }
-            Next::Make(wanted) => {
+            Next::Make(mut wanted) => {
                 if pass.touched.contains(&wanted.id) {
                     continue;
                 }
+                wanted.name = local_name(pass, space, &wanted)?;
                 above.push(wanted.id);
                 let free = vacate(pass, space, &wanted, above, names)?;
                 above.pop();
@@ -102,10 +109,11 @@ pub(super) fn one(
                     out = Planned::Stepped;
                 }
             }
-            Next::Move(b, wanted) => {
+            Next::Move(b, mut wanted) => {
                 if pass.touched.contains(&wanted.id) && !pass.parked.contains(&wanted.id) {
                     continue;
                 }
+                wanted.name = local_name(pass, space, &wanted)?;
                 above.push(wanted.id);
                 let free = vacate(pass, space, &wanted, above, names)?;
                 above.pop();
@@ -177,6 +185,7 @@ fn make(
             path,
             target: target.clone(),
             over: over.map(|b| b.row.stat),
+            mtime: wanted.mtime,
         },
         (Some(Content::File { hash, .. }), _) => match space.ready.get_mut(&id) {
             Some(ready) if ready.hash == *hash => {
@@ -193,6 +202,10 @@ fn make(
                     mode: wanted.mode,
                     mtime: wanted.mtime.unwrap_or(ready.meta.mtime_ns),
                 }
+            }
+            _ if wanted.bytes() > space.traits.max_file => {
+                space.too_large.insert(*item);
+                return Ok(None);
             }
             _ => return Ok((!space.underway.contains(&id)).then_some(wanted)),
         },
@@ -243,11 +256,19 @@ fn shift(pass: &mut Pass<'_>, item: &ItemId, b: &Base, wanted: Wanted) -> Result
             return Ok(false);
         };
         pass.free(b);
-        Step::Move {
-            id,
-            from,
-            to,
-            expect: b.row.stat,
+        let expect = b.row.stat;
+        // Only in case, say: the new name is free only when the old one is gone.
+        let same_place = (b.row.parent, fold(&b.row.name)) == (wanted.parent, fold(&wanted.name));
+        if pass.folds && same_place {
+            pass.push(*item, Step::Park { id, from, expect }, Then::Parked, None);
+            Step::Unpark { id, to }
+        } else {
+            Step::Move {
+                id,
+                from,
+                to,
+                expect,
+            }
         }
     };
     pass.place(id, wanted.parent, &wanted.name);

@@ -147,7 +147,7 @@ impl Engine {
         let names = |d: &DeviceId| name_of(known, d);
         let mut left = Vec::new();
         let group = self.db.write(|tx| {
-            let mut pass = Pass::new(tx, n);
+            let mut pass = Pass::new(tx, n, space.traits.folds);
             for item in queue {
                 if pass.group.len() >= GROUP
                     || wants.len() >= room && space.ready.is_empty()

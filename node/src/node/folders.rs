@@ -7,30 +7,26 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use ownmesh_crdt::item::Content;
-use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 use tokio::sync::watch as signal;
 
 use super::Inbox;
 use super::held::Held;
+use super::local::{Here, NoRoad, Quiet};
 use super::paced::{Pace, PacedRoad};
 use super::sources::Open;
-use crate::content::counters::Progress;
-use crate::content::fetch::{
-    FetchError, FetchInto, FetchLimits, Fetched, Local, Want as FetchWant,
-};
+use crate::content::fetch::{FetchError, FetchInto, FetchLimits, Fetched, Want as FetchWant};
+use crate::db::Db;
 use crate::db::base::{self, Reader};
-use crate::db::{Connection, Db, chunks};
-use crate::disk::hash::Chunk;
 use crate::disk::kept::Store;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
 use crate::disk::rules::{Rules, scan_under};
 use crate::disk::scan::{Guard, Look, ScanError, Stop};
 use crate::disk::watch::{Notice, Watcher};
-use crate::disk::{Disk, RelPath, Stat, trash};
+use crate::disk::{Disk, RelPath, trash};
 use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
 use crate::net::NetHandle;
 
@@ -143,6 +139,11 @@ impl Folders {
             );
             return;
         }
+        let does = disk.traits();
+        if let Err(error) = &does {
+            tracing::warn!(path, %error, "what the filesystem does could not be tried");
+        }
+        engine.folder_does(space, does.ok());
         if let Err(error) = engine.recover(space, &*disk, seconds) {
             tracing::error!(path, error, "what a crash left could not be cleared up");
             return;
@@ -549,82 +550,5 @@ fn result(fetched: Fetched) -> WantResult {
     WantResult {
         id: fetched.want.id,
         done,
-    }
-}
-
-/// Nobody watches a single fetch yet.
-struct Quiet;
-
-impl Progress for Quiet {
-    fn moved(&self, _: u64, _: u64) {}
-}
-
-/// The road to this device itself: only what lies here already can be had.
-struct NoRoad;
-
-impl crate::content::road::ContentRoad for NoRoad {
-    fn open<'a>(
-        &'a self,
-        _: &'a DeviceId,
-    ) -> futures::future::BoxFuture<
-        'a,
-        Result<Box<dyn crate::content::road::Duplex>, crate::content::road::RoadError>,
-    > {
-        Box::pin(async { Err(crate::content::road::RoadError::NotConnected) })
-    }
-}
-
-/// What lies on this disk already.
-struct Here {
-    db: PathBuf,
-    space: i64,
-    conn: Mutex<Option<(Connection, Instant)>>,
-    disk: Arc<Held>,
-    kept: Arc<Store>,
-    secret: SpaceSecret,
-}
-
-impl Here {
-    fn with<R>(&self, f: impl FnOnce(&Connection) -> Option<R>) -> Option<R> {
-        let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        if conn.is_none() {
-            *conn = Some((Db::reader(&self.db).ok()?, Instant::now()));
-        }
-        f(&conn.as_ref()?.0)
-    }
-
-    fn standing(&self, conn: &Connection, hash: &ContentHash) -> Option<(RelPath, Stat)> {
-        base::holding(conn, self.space, hash, 4)
-            .ok()?
-            .into_iter()
-            .find_map(|b| {
-                let path = base::path(conn, self.space, &b.row.id).ok()??;
-                Some((path, b.row.stat))
-            })
-    }
-}
-
-impl Local for Here {
-    fn whole(&self, hash: &ContentHash) -> Option<(RelPath, Stat)> {
-        self.with(|conn| self.standing(conn, hash)).or_else(|| {
-            let kept = self.kept.find(&*self.disk, &self.secret, hash)?;
-            Some((kept.path, kept.stat))
-        })
-    }
-
-    fn chunk(&self, id: &ChunkId) -> Option<(RelPath, u64, u32, Stat)> {
-        self.with(|conn| {
-            chunks::places(conn, self.space, id)
-                .ok()?
-                .into_iter()
-                .find_map(|(hash, offset, len)| {
-                    let (path, stat) = self.standing(conn, &hash)?;
-                    Some((path, offset, len, stat))
-                })
-        })
-    }
-
-    fn list_known(&self, hash: &ContentHash) -> Option<Vec<Chunk>> {
-        self.with(|conn| chunks::get(conn, self.space, hash).ok()?)
     }
 }

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::{PoisonError, RwLock};
 
+use crate::disk::names::Traits;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, Listed, Meta, ReadAt, RelPath, Stage};
 
@@ -128,6 +129,10 @@ impl Disk for Held {
 
     fn now_ns(&self) -> i64 {
         self.disk.now_ns()
+    }
+
+    fn traits(&self) -> io::Result<Traits> {
+        self.change(|disk| disk.traits())
     }
 }
 

@@ -62,6 +62,7 @@ fn groups() -> Vec<(&'static str, fn(&Folder) -> Vec<Step>)> {
                 path,
                 target: "t".to_owned(),
                 over,
+                mtime: Some(1_000),
             }]
         }),
         ("circle", |f| {

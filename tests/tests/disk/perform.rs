@@ -249,6 +249,7 @@ fn a_save_that_slips_in_is_never_lost() {
             path: path("f"),
             target: "t".to_owned(),
             over: Some(stat(&f.disk, "f")),
+            mtime: Some(1_000),
         },
     ];
     for (n, make) in steps.iter().enumerate() {
@@ -330,6 +331,7 @@ fn symlinks_are_made_and_replaced() {
             path: path(at),
             target: target.to_owned(),
             over,
+            mtime: Some(1_000),
         };
         assert_eq!(
             one(&f.disk, link("l", "../x", None)).unwrap().unwrap().kind,

@@ -44,6 +44,8 @@ pub enum Step {
         target: String,
         /// What it replaces; without it the path has to be free.
         over: Option<Stat>,
+        /// Its mtime in ns, where it is known.
+        mtime: Option<i64>,
     },
     /// Renames to a free path.
     Move {
@@ -83,7 +85,7 @@ pub enum Step {
         /// What stands there.
         expect: Stat,
     },
-    /// Sets mode and mtime (of a directory the mode only, of a symlink nothing).
+    /// Sets mode and mtime (of a directory the mode only, of a symlink the mtime only).
     ///
     /// A write just before the mtime is set hides behind it, so keep the row racy.
     Meta {
@@ -119,6 +121,21 @@ impl Step {
     pub(super) fn puts_dir(&self) -> Option<&RelPath> {
         match self {
             Self::MakeDir { path, .. } => Some(path),
+            Self::Move { to, .. } | Self::Unpark { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
+    /// Where it puts something that was not there before.
+    pub(crate) fn names(&self) -> Option<&RelPath> {
+        match self {
+            Self::MakeDir { path, .. }
+            | Self::Write {
+                path, over: None, ..
+            }
+            | Self::Link {
+                path, over: None, ..
+            } => Some(path),
             Self::Move { to, .. } | Self::Unpark { to, .. } => Some(to),
             _ => None,
         }
@@ -178,9 +195,18 @@ pub enum Refused {
     /// The disk or the quota is full.
     #[error("no space is left")]
     NoSpace,
+    /// The filesystem holds no file of this size.
+    #[error("the filesystem holds no file of this size")]
+    TooLarge,
     /// The filesystem is read-only.
     #[error("the filesystem is read-only")]
     ReadOnly,
+    /// Nothing of this name is listed, but the filesystem takes that of something else for it.
+    #[error("the name is another one of something else")]
+    Alias,
+    /// The filesystem holds no such name.
+    #[error("the filesystem holds no such name")]
+    Name,
     /// The system said so.
     #[error("{message}")]
     Io {
@@ -203,6 +229,8 @@ impl From<io::Error> for Refused {
             K::CrossesDevices => Self::CrossDevice,
             K::StorageFull | K::QuotaExceeded => Self::NoSpace,
             K::ReadOnlyFilesystem => Self::ReadOnly,
+            K::InvalidInput | K::InvalidFilename => Self::Name,
+            K::FileTooLarge => Self::TooLarge,
             kind => Self::Io {
                 kind,
                 message: error.to_string(),

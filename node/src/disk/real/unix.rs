@@ -1,20 +1,27 @@
 //! [`RealDisk`] over directory handles.
 
+mod holes;
 mod lifted;
+mod probe;
+mod staged;
 
+use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use self::staged::Staged;
+use crate::disk::names::{self, Traits};
 use crate::disk::{
-    Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading,
-    private,
+    Disk, Listed, Meta, MetaKind, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading, private,
 };
 
 /// A folder of the real filesystem.
@@ -29,6 +36,7 @@ pub struct RealDisk {
     pub(super) no_noreplace: AtomicBool,
     /// The kernel refused openat2 once.
     pub(super) no_openat2: AtomicBool,
+    traits: OnceLock<Traits>,
 }
 
 impl RealDisk {
@@ -41,6 +49,7 @@ impl RealDisk {
             dir,
             no_noreplace: AtomicBool::new(false),
             no_openat2: AtomicBool::new(false),
+            traits: OnceLock::new(),
         })
     }
 
@@ -56,10 +65,11 @@ impl RealDisk {
             return Ok(fs::openat(&self.dir, ".", flags, Mode::empty())?);
         }
         #[cfg(target_os = "linux")]
-        if !self.no_openat2.load(Ordering::Relaxed) {
+        if !self.no_openat2.load(Ordering::Relaxed) && path.as_str().len() < PATH_MAX {
             let resolve = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+            let whole = names::unescape(path.as_str());
             loop {
-                match fs::openat2(&self.dir, path.as_str(), flags, Mode::empty(), resolve) {
+                match fs::openat2(&self.dir, &*whole, flags, Mode::empty(), resolve) {
                     // EAGAIN: a rename raced with the walk.
                     Err(Errno::INTR | Errno::AGAIN) => {}
                     // Old kernels, and sandboxes that do not know the call.
@@ -71,22 +81,24 @@ impl RealDisk {
         }
         let (dir, name) = self.walk_parent(path)?;
         let at = dir.as_ref().unwrap_or(&self.dir);
-        fs::openat(at, name, flags, Mode::empty()).map_err(refused_link)
+        fs::openat(at, &*name, flags, Mode::empty()).map_err(refused_link)
     }
 
     /// The directory that `path` is in (`None`: the root), component by component, and its name.
-    fn walk_parent<'a>(&self, path: &'a RelPath) -> io::Result<(Option<OwnedFd>, &'a str)> {
+    fn walk_parent<'a>(&self, path: &'a RelPath) -> io::Result<(Option<OwnedFd>, Cow<'a, [u8]>)> {
         let mut parts = path.components().peekable();
         let mut at: Option<OwnedFd> = None;
         loop {
             let Some(part) = parts.next() else {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
+            let part = names::unescape(part);
             if parts.peek().is_none() {
                 return Ok((at, part));
             }
             let dir = at.as_ref().unwrap_or(&self.dir);
-            let next = fs::openat(dir, part, DIR | OFlags::NOFOLLOW, Mode::empty());
+            let flags = HANDLE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let next = fs::openat(dir, &*part, flags, Mode::empty());
             at = Some(next.map_err(refused_link)?);
         }
     }
@@ -95,16 +107,22 @@ impl RealDisk {
     fn in_parent<T>(
         &self,
         path: &RelPath,
-        act: impl FnOnce(BorrowedFd<'_>, &str) -> rustix::io::Result<T>,
+        act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        let name = names::unescape(name);
         if parent.is_root() {
-            return Ok(act(self.dir.as_fd(), name)?);
+            return Ok(act(self.dir.as_fd(), &name)?);
         }
         let dir = self.walk(&parent, HANDLE)?;
-        Ok(act(dir.as_fd(), name)?)
+        Ok(act(dir.as_fd(), &name)?)
+    }
+
+    /// Where it is not known, modes are set: what cannot be set is said then.
+    fn keeps_modes(&self) -> bool {
+        self.traits.get().is_none_or(|traits| traits.modes)
     }
 
     /// What its owner may not open is flushed with all the rest of the filesystem.
@@ -126,6 +144,14 @@ impl RealDisk {
         })
     }
 }
+
+/// Longest path in bytes that the system takes at once; deeper ones are walked step by step.
+#[cfg(target_os = "linux")]
+const PATH_MAX: usize = 4_096;
+
+/// A piece of a listing, bytes: twice what the C library reads.
+#[cfg(target_os = "linux")]
+const LISTING: usize = 64 << 10;
 
 const DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -152,9 +178,9 @@ impl How {
     fn rename(
         self,
         from: BorrowedFd<'_>,
-        from_name: &str,
+        from_name: &[u8],
         to: BorrowedFd<'_>,
-        to_name: &str,
+        to_name: &[u8],
     ) -> rustix::io::Result<()> {
         #[cfg(any(target_os = "linux", target_vendor = "apple"))]
         {
@@ -206,23 +232,31 @@ impl Disk for RealDisk {
     fn list(&self, dir: &RelPath) -> io::Result<Vec<Listed>> {
         let fd = self.walk(dir, DIR)?;
         let mut listed = Vec::new();
-        for entry in fs::Dir::read_from(&fd)? {
-            let entry = entry?;
-            let name = entry.file_name();
+        let mut take = |name: &CStr| {
             if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+                return;
             }
             let meta = match fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => meta_of(&stat),
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => return,
                 // A dead mount, say: it must not hide the names beside it.
                 Err(_) => UNKNOWN,
             };
-            let name = match name.to_str() {
-                Ok(name) => Ok(name.to_owned()),
-                Err(_) => Err(NonUtf8(name.to_string_lossy().into_owned())),
-            };
+            let name = Ok(names::escape(name.to_bytes()));
             listed.push(Listed { name, meta });
+        };
+        // Some filesystems lose entries where a directory is read in small pieces (lowntfs-3g does).
+        #[cfg(target_os = "linux")]
+        {
+            let mut buffer = Vec::with_capacity(LISTING);
+            let mut entries = fs::RawDir::new(&fd, buffer.spare_capacity_mut());
+            while let Some(entry) = entries.next() {
+                take(entry?.file_name());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        for entry in fs::Dir::read_from(&fd)? {
+            take(entry?.file_name());
         }
         Ok(listed)
     }
@@ -269,9 +303,7 @@ impl Disk for RealDisk {
 
     fn read_link(&self, path: &RelPath) -> io::Result<String> {
         let target = self.in_parent(path, |dir, name| fs::readlinkat(dir, name, Vec::new()))?;
-        target
-            .into_string()
-            .map_err(|_| io::ErrorKind::InvalidData.into())
+        Ok(names::escape(target.to_bytes()))
     }
 
     fn stage(&self, name: &str) -> io::Result<Box<dyn Stage>> {
@@ -293,6 +325,8 @@ impl Disk for RealDisk {
         Ok(Box::new(Staged {
             file: File::from(fd),
             told: 0,
+            end: 0,
+            modes: self.keeps_modes(),
         }))
     }
 
@@ -304,26 +338,15 @@ impl Disk for RealDisk {
         stage: &mut dyn Stage,
         at: u64,
     ) -> io::Result<()> {
-        let mut done = 0;
         #[cfg(target_os = "linux")]
-        if let Some(out) = stage.fd() {
+        let done = {
             let source = self.walk(from, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            let (mut off_in, mut off_out) = (offset, at);
-            while done < len {
-                let want = usize::try_from(len - done).unwrap_or(usize::MAX);
-                match fs::copy_file_range(&source, Some(&mut off_in), out, Some(&mut off_out), want)
-                {
-                    // Nothing copied is the end of the file, or a filesystem that cannot.
-                    Ok(0) => break,
-                    Ok(got) => done += got as u64,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::NOSPC | Errno::DQUOT) => {
-                        return Err(io::ErrorKind::StorageFull.into());
-                    }
-                    Err(_) => break,
-                }
-            }
-        }
+            let done = holes::copy(&source, offset, len, stage, at)?;
+            stage.skip_to(at + done)?;
+            done
+        };
+        #[cfg(not(target_os = "linux"))]
+        let done = 0;
         if done == len {
             return Ok(());
         }
@@ -340,8 +363,9 @@ impl Disk for RealDisk {
     }
 
     fn symlink(&self, target: &str, path: &RelPath) -> io::Result<()> {
+        let target = names::unescape(target);
         self.lifted(&[path], || {
-            self.in_parent(path, |dir, name| fs::symlinkat(target, dir, name))
+            self.in_parent(path, |dir, name| fs::symlinkat(&*target, dir, name))
         })
     }
 
@@ -385,6 +409,9 @@ impl Disk for RealDisk {
     }
 
     fn set_mode(&self, path: &RelPath, mode: u32) -> io::Result<()> {
+        if !self.keeps_modes() {
+            return Ok(());
+        }
         self.lifted(&[path], || self.change_mode(path, mode))
     }
 
@@ -431,6 +458,14 @@ impl Disk for RealDisk {
     fn now_ns(&self) -> i64 {
         super::now_ns()
     }
+
+    fn traits(&self) -> io::Result<Traits> {
+        if let Some(known) = self.traits.get() {
+            return Ok(*known);
+        }
+        let found = probe::probe(self)?;
+        Ok(*self.traits.get_or_init(|| found))
+    }
 }
 
 /// A file of the user's.
@@ -448,45 +483,6 @@ impl ReadAt for OpenFile {
 
     fn meta(&self) -> io::Result<Meta> {
         Ok(meta_of(&fs::fstat(&self.0)?))
-    }
-}
-
-/// A file in `.mesh/tmp`.
-struct Staged {
-    file: File,
-    /// Up to here the system was told to begin writing.
-    told: u64,
-}
-
-/// Bytes after which the system is told to write back (32 MiB): else it waits with gigabytes for the flush at the end.
-const WRITE_BACK: u64 = 32 << 20;
-
-impl Stage for Staged {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
-        let end = offset + bytes.len() as u64;
-        if end >= self.told + WRITE_BACK {
-            // Drops what is written already and starts writing what is not. A hint: the flush decides.
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            let _ = fs::fadvise(
-                &self.file,
-                self.told,
-                std::num::NonZeroU64::new(end - self.told),
-                fs::Advice::DontNeed,
-            );
-            self.told = end;
-        }
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, mode: u32, mtime_ns: i64) -> io::Result<Meta> {
-        fs::fchmod(&self.file, mode_of(mode))?;
-        fs::futimens(&self.file, &times(mtime_ns))?;
-        Ok(meta_of(&fs::fstat(&self.file)?))
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.file.as_fd())
     }
 }
 

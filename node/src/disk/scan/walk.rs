@@ -1,9 +1,12 @@
 //! The comparison of listings with base.
 
+mod entry;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use ownmesh_crdt::item::{Content, Kind};
+use ownmesh_crdt::limits::MAX_TARGET;
 use ownmesh_crypto::ids::ItemId;
 use ownmesh_crypto::space::SpaceSecret;
 
@@ -13,6 +16,7 @@ use super::{
     Stop,
 };
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
+use crate::disk::names::Traits;
 use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
 
 /// A directory still to be listed.
@@ -31,6 +35,7 @@ pub(super) struct Walk<'a> {
     pub(super) base: &'a dyn BaseReader,
     pub(super) secret: &'a SpaceSecret,
     pub(super) look: &'a Look,
+    traits: Traits,
     pub(super) rules: &'a dyn Fn(&RelPath, bool) -> bool,
     pub(super) emit: &'a mut dyn FnMut(Vec<Found>) -> Result<(), Stop>,
     /// A stack: what was pushed last is listed next.
@@ -65,6 +70,8 @@ impl<'a> Walk<'a> {
             base,
             secret,
             look,
+            // It was tried when the folder was opened.
+            traits: disk.traits().unwrap_or_default(),
             rules,
             emit,
             dirs: Vec::new(),
@@ -168,6 +175,7 @@ impl<'a> Walk<'a> {
             .filter(|row| !self.claimed.contains(&row.id))
             .map(|row| (row.name.clone(), row))
             .collect();
+        let mut alike = self.alike(&listing, &rows);
         let first_child = self.dirs.len();
         for Listed { name, meta } in listing {
             let name = match name {
@@ -184,7 +192,10 @@ impl<'a> Walk<'a> {
             if dir.path.is_root() && name == PRIVATE {
                 continue;
             }
-            let row = rows.remove(&name);
+            let row = match alike.remove(&name) {
+                Some(was) => rows.remove(&was),
+                None => rows.remove(&name),
+            };
             let path = dir.path.with(&name);
             if let Err(bad) = Name::check(&name) {
                 self.problem(&path, ProblemKind::Name, bad.to_string());
@@ -210,7 +221,12 @@ impl<'a> Walk<'a> {
             }
             self.report.files += u64::from(kind != Kind::Dir);
             match row {
-                Some(row) if row.kind == kind => self.known(dir, row, path, meta)?,
+                Some(row) if row.kind == kind => {
+                    if row.name != name && !self.traits.rewrites {
+                        self.moved(&row, dir.at, name, meta);
+                    }
+                    self.known(dir, row, path, meta)?;
+                }
                 row => {
                     let was = |row: BaseRow| {
                         let was = dir.was || self.look.passed.contains(&row.id);
@@ -284,167 +300,6 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(false)
-    }
-
-    /// A path that base knows, with the same kind: that item, whatever its inode.
-    fn known(
-        &mut self,
-        dir: &Dir,
-        row: BaseRow,
-        path: RelPath,
-        meta: Meta,
-    ) -> Result<(), ScanError> {
-        let other_file = row.stat.ino != meta.ino || row.stat.dev != meta.dev;
-        match row.kind {
-            Kind::Dir => {
-                if row.mode != meta.mode {
-                    self.ready(Found::Touched { id: row.id, meta });
-                } else if other_file {
-                    self.ready(Found::Refreshed {
-                        id: row.id,
-                        meta,
-                        racy: false,
-                    });
-                }
-                // Another directory under the old name holds other things.
-                if dir.whole || row.stat.ino != meta.ino {
-                    let was = dir.was || self.look.passed.contains(&row.id);
-                    self.dirs.push(Dir {
-                        path,
-                        at: Parent::Item(row.id),
-                        whole: true,
-                        was,
-                    });
-                }
-            }
-            _ if !row.racy
-                && row.content.is_some()
-                && row.stat.same_file_unchanged(&meta)
-                && !was_touched(&row, &meta) =>
-            {
-                if other_file {
-                    self.ready(Found::Refreshed {
-                        id: row.id,
-                        meta,
-                        racy: false,
-                    });
-                }
-            }
-            Kind::File if self.look.held.contains(&row.id) => {
-                self.report.held.extend(path.parent());
-            }
-            Kind::File => {
-                self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
-                self.pending.push(Pending::Known {
-                    path,
-                    row: Box::new(row),
-                });
-            }
-            Kind::Symlink => {
-                if let Some(content) = self.target(&path) {
-                    self.ready(if row.content.as_ref() == Some(&content) {
-                        Found::Refreshed {
-                            id: row.id,
-                            meta,
-                            racy: false,
-                        }
-                    } else {
-                        Found::Edited {
-                            id: row.id,
-                            content,
-                            chunks: Vec::new(),
-                            meta,
-                            racy: false,
-                        }
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A path that base does not know: something that moved here, or something new.
-    fn appeared(
-        &mut self,
-        dir: &Dir,
-        path: RelPath,
-        name: String,
-        kind: Kind,
-        meta: Meta,
-    ) -> Result<(), ScanError> {
-        let parent = dir.at;
-        let was = self.vanished_twin(kind, &meta)?;
-        match (kind, was) {
-            (Kind::Dir, Some(row)) => {
-                self.moved(&row, parent, name, meta);
-                self.moved_dirs.insert(row.id, path.clone());
-                self.dirs.push(Dir {
-                    path,
-                    at: Parent::Item(row.id),
-                    whole: true,
-                    was: false,
-                });
-            }
-            (Kind::Dir, None) => {
-                let new = self.created(parent, name, kind, None, meta);
-                self.dirs.push(Dir {
-                    path,
-                    at: Parent::New(new),
-                    whole: true,
-                    was: false,
-                });
-            }
-            (Kind::File, Some(row)) if !row.racy && row.stat.same_content_likely(&meta) => {
-                self.moved(&row, parent, name, meta);
-            }
-            (Kind::File, was) => {
-                self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
-                let new = self.number();
-                self.pending.push(Pending::Fresh {
-                    path,
-                    parent,
-                    name,
-                    new,
-                    was: was.map(Box::new),
-                });
-            }
-            (Kind::Symlink, was) => match (self.target(&path), was) {
-                (Some(content), Some(row)) if row.content.as_ref() == Some(&content) => {
-                    self.moved(&row, parent, name, meta);
-                }
-                (Some(content), _) => {
-                    self.created(parent, name, kind, Some(content), meta);
-                }
-                // It cannot be read now: it may be what vanished.
-                (None, was) => self.claimed.extend(was.map(|row| row.id)),
-            },
-        }
-        Ok(())
-    }
-
-    /// The row with the file number of something that appeared, if its own path is free now.
-    fn vanished_twin(&self, kind: Kind, meta: &Meta) -> Result<Option<BaseRow>, BaseError> {
-        if meta.ino == 0 {
-            return Ok(None);
-        }
-        let Some(row) = self.base.by_inode(meta.dev, meta.ino)? else {
-            return Ok(None);
-        };
-        if row.kind != kind || self.claimed.contains(&row.id) {
-            return Ok(None);
-        }
-        let Some(path) = self.path_now(&row)? else {
-            return Ok(None);
-        };
-        // What was moved out of an ignored place is told of as new, and nothing of the place.
-        if (self.rules)(&path, kind == Kind::Dir) || self.was_passed(&row.id)? {
-            return Ok(None);
-        }
-        let still_there = match self.disk.meta(&path) {
-            Ok(now) => now.is_some_and(|now| kind_on_disk(now.kind) == Some(kind)),
-            Err(_) => true,
-        };
-        Ok((!still_there).then_some(row))
     }
 
     /// Where a row of base is to be looked for: base's path, with the directories that moved.
@@ -521,6 +376,11 @@ impl<'a> Walk<'a> {
 
     fn target(&mut self, path: &RelPath) -> Option<Content> {
         match self.disk.read_link(path) {
+            Ok(target) if target.len() > MAX_TARGET => {
+                let reason = "the target is too long".to_owned();
+                self.problem(path, ProblemKind::Name, reason);
+                None
+            }
             Ok(target) => Some(Content::Link { target }),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 self.problem(
@@ -556,13 +416,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether mode or mtime are others than those read back; they mean nothing on a symlink, and the
-/// mtime nothing on a directory.
-pub(super) fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
+/// Whether mode or mtime are others than those read back; the mode means nothing on a symlink, and
+/// the mtime nothing on a directory.
+fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
     match row.kind {
         Kind::File => row.mode != meta.mode || row.mtime != meta.mtime_ns,
         Kind::Dir => row.mode != meta.mode,
-        Kind::Symlink => false,
+        Kind::Symlink => row.mtime != meta.mtime_ns,
     }
 }
 
