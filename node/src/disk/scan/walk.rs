@@ -418,7 +418,7 @@ impl<'a> Walk<'a> {
 
 /// Whether mode or mtime are others than those read back; the mode means nothing on a symlink, and
 /// the mtime nothing on a directory.
-fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
+pub(super) fn was_touched(row: &BaseRow, meta: &Meta) -> bool {
     match row.kind {
         Kind::File => row.mode != meta.mode || row.mtime != meta.mtime_ns,
         Kind::Dir => row.mode != meta.mode,
