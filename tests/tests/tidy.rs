@@ -77,10 +77,8 @@ const CLOCKS: [(&str, &str); 19] = [
         "when a database is tried again that could not be written",
     ),
     ("node/src/node/paced.rs", "tests only"),
-    (
-        "node/src/node/folders.rs",
-        "names in the trash; age of a reader's connection",
-    ),
+    ("node/src/node/folders.rs", "names in the trash"),
+    ("node/src/node/local.rs", "age of a reader's connection"),
     (
         "node/src/disk/real.rs",
         "whether a file's mtime is too young to be believed",

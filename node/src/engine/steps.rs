@@ -15,7 +15,7 @@ use super::local::local_name;
 use super::pass::Pass;
 use super::plan::{self, Next, Wanted};
 use crate::db::base::{self, Base};
-use crate::db::{DbError, items};
+use crate::db::{DbError, dirty, items};
 use crate::disk::names::fold;
 use crate::disk::perform::{self, Step};
 
@@ -67,6 +67,13 @@ pub(super) fn one(
         match next {
             Next::Clean => {
                 space.discard(item, |_, _| false);
+                // What was a conflict copy, then this item, and is dead before its file became this
+                // item's: the file is its first item's to remove.
+                let file = base::get(pass.tx, pass.n, item)?;
+                if let Some((main, _)) = file.and_then(|b| b.row.copy_of) {
+                    dirty::mark(pass.tx, pass.n, &main, 0)?;
+                    space.again = true;
+                }
                 return Ok(Planned::Clean);
             }
             Next::Rekey(old, _) if pass.touched.contains(&old) => return Ok(Planned::Later),
