@@ -3,6 +3,7 @@
 
 use ownmesh_tests::seeds::{run, run_all};
 
+/// Security test 66.
 #[test]
 fn nothing_is_ever_lost() {
     if let Ok(seed) = std::env::var("MESH_SEED") {
