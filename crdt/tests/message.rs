@@ -134,6 +134,7 @@ fn newer_nodes_are_understood_or_named() {
     ));
 }
 
+/// Security test 77.
 #[test]
 fn lists_are_bounded_before_memory_is_taken() {
     // Lists that claim 2^32 and 2^60 entries.

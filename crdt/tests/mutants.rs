@@ -172,6 +172,7 @@ fn peak() -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
+/// Security test 63.
 #[test]
 fn ten_thousand_mutants_do_no_harm() {
     common::silence_panics();
@@ -264,6 +265,7 @@ fn data(start_op: &[u8], columns: &[(u8, &[u8])]) -> Vec<u8> {
     out
 }
 
+/// Security test 63.
 #[test]
 fn bombs_are_refused_before_they_go_off() {
     let one: [(u8, &[u8]); 6] = [

@@ -248,6 +248,7 @@ fn each_fault_has_its_name() {
     assert_eq!(w.open(&vec![0; (1 << 20) + 1]), Err(BatchError::TooLarge));
 }
 
+/// Security tests 63 and 77.
 #[test]
 fn limits_hold_on_both_sides() {
     let w = world();

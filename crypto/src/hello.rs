@@ -94,6 +94,7 @@ mod tests {
         }
     }
 
+    /// Security test 28.
     #[test]
     fn proves_one_end_of_one_connection() {
         let (mut rng, laptop) = (rng(1), view());

@@ -346,6 +346,7 @@ mod tests {
         assert!(contributory(&keys(&mut rng(3)).public().noise));
     }
 
+    /// Security test 20.
     #[test]
     fn debug_shows_no_secret() {
         let seed = DeviceSeed::from_bytes([0x5a; 32]);

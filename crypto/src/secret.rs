@@ -68,6 +68,7 @@ impl<const N: usize> std::fmt::Debug for Secret<N> {
 mod tests {
     use super::*;
 
+    /// Security test 20.
     #[test]
     fn prints_nothing() {
         assert_eq!(format!("{:?}", Secret::new([0x41; 4])), "[secret]");

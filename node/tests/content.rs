@@ -251,6 +251,7 @@ fn a_stream_that_stops_times_out() {
     }
 }
 
+/// Security test 27.
 #[test]
 fn denied_looks_like_absent() {
     let (ours, theirs) = (Side::new(), Side::new());

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // in helpers outside test functions a failure is as loud
 
+#[path = "net/keys.rs"]
+mod changed_keys;
 #[path = "net/pairing.rs"]
 mod pairing;
 
@@ -278,6 +280,7 @@ async fn devices_that_dial_each_other_at_once_end_with_one_connection() {
     }
 }
 
+/// Security tests 19 and 21.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_is_refused_and_told_of() {
     let (mut laptop, mut mallory) = (Node::start(1, None).await, Node::start(66, None).await);
@@ -316,6 +319,7 @@ trait Never: Future + Sized {
 
 impl<F: Future> Never for F {}
 
+/// Security test 22.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_signing_key_under_a_pinned_peer_id_is_refused() {
     let (mut laptop, mut nas) = (Node::start(1, None).await, Node::start(2, None).await);
@@ -353,6 +357,7 @@ async fn another_signing_key_under_a_pinned_peer_id_is_refused() {
     assert!(nas.connected(&laptop).await_or_none().await.is_none());
 }
 
+/// Security test 22.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_key_at_a_known_address_is_told_of() {
     let (mut laptop, nas, mallory) = (
@@ -402,6 +407,7 @@ async fn a_copied_device_is_told_of() {
         .await;
 }
 
+/// Security tests 21 and 26.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_device_is_cut_off_within_two_seconds() {
     let (_temp, run) = run_dir();
@@ -429,6 +435,7 @@ async fn a_removed_device_is_cut_off_within_two_seconds() {
         .await;
 }
 
+/// Security test 78.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backpressure_keeps_order_and_loses_nothing() {
     const FRAME: usize = 64 << 10;
@@ -469,6 +476,7 @@ async fn backpressure_keeps_order_and_loses_nothing() {
     assert!(matches!(long, Err(SendError::TooLong { .. })));
 }
 
+/// Security test 78.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_stops_reading_stops_its_peer_and_nobody_else() {
     let (_temp, run) = run_dir();
@@ -508,6 +516,7 @@ async fn an_engine_that_stops_reading_stops_its_peer_and_nobody_else() {
     assert_eq!(phone.message().await, b"still here");
 }
 
+/// Security test 74.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_open_connections_and_noise_do_not_disturb_a_pair() {
     let (_temp, run) = run_dir();

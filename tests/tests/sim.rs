@@ -3,6 +3,7 @@
 
 use ownmesh_tests::seeds::{run, run_all_with, run_with};
 
+/// Security test 66.
 #[test]
 fn nothing_is_ever_lost() {
     lives(false, "0..300");

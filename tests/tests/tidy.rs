@@ -4,6 +4,9 @@
 //! An exception is a row in a table below, with its reason. A row that is not needed any more is a
 //! failure too, so the tables stay true.
 
+#[path = "tidy/security.rs"]
+mod security;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

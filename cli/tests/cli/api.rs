@@ -19,6 +19,7 @@ fn ask(device: &Device<'_>, method: &str, path: &str, headers: &str, body: &[u8]
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
+/// Security tests 59 and 80.
 #[test]
 fn errors_are_objects_with_the_status_of_their_kind() {
     let world = World::new();

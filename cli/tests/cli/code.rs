@@ -146,6 +146,7 @@ fn a_ticket_asks_yes_or_no() {
     }
 }
 
+/// Security test 4.
 #[test]
 fn three_wrong_codes_close_the_window() {
     let world = World::new();
@@ -171,6 +172,7 @@ fn three_wrong_codes_close_the_window() {
     assert!(!desktop.home.join("device.seed").exists());
 }
 
+/// Security test 72.
 #[test]
 fn after_five_windows_guessed_at_there_is_a_ticket_only() {
     let world = World::new();
@@ -200,6 +202,7 @@ fn after_five_windows_guessed_at_there_is_a_ticket_only() {
     }
 }
 
+/// Security test 16.
 #[test]
 fn the_password_admits_from_a_device_that_may_not() {
     let world = World::new();

@@ -200,6 +200,7 @@ fn a_long_home_has_its_socket_elsewhere() {
     assert!(!std::path::Path::new(socket).exists());
 }
 
+/// Security test 58.
 #[test]
 fn a_seed_that_others_can_read_is_refused() {
     let world = World::new();

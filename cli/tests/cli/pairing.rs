@@ -133,6 +133,7 @@ fn the_words_are_typed_on_the_window_side() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// Security test 16.
 #[test]
 fn wrong_words_let_nobody_in() {
     let world = World::new();

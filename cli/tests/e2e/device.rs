@@ -35,6 +35,8 @@ pub(crate) struct Device {
     pub(crate) powerless: bool,
     /// With the powers of root over the tester's files, also where he is not root.
     pub(crate) powerful: bool,
+    /// Logs everything there is to log.
+    pub(crate) talkative: bool,
     node: Option<Child>,
 }
 
@@ -62,6 +64,7 @@ impl Device {
             mounts: None,
             powerless: false,
             powerful: false,
+            talkative: false,
             node: None,
         }
     }
@@ -102,7 +105,9 @@ impl Device {
         if self.side.is_none() {
             command.env("MESH_NO_MDNS", "1");
         }
-        if let Some(log) = std::env::var_os("MESH_LOG") {
+        if self.talkative {
+            command.env("MESH_LOG", "trace");
+        } else if let Some(log) = std::env::var_os("MESH_LOG") {
             command.env("MESH_LOG", log);
         }
         command.current_dir("/").stdin(Stdio::null());
@@ -172,7 +177,11 @@ impl Device {
 
     /// A mesh of its own; the node runs.
     pub(crate) fn init(&mut self) {
-        self.json(&["init", "--name", self.name, "--no-password", "--yes"]);
+        self.init_with(&["--no-password"]);
+    }
+
+    pub(crate) fn init_with(&mut self, more: &[&str]) {
+        self.json(&[&["init", "--name", self.name, "--yes"], more].concat());
         self.take_over();
     }
 
@@ -213,7 +222,7 @@ impl Device {
     }
 
     /// The node that `init` and `pair` left running becomes a child of this test.
-    fn take_over(&mut self) {
+    pub(crate) fn take_over(&mut self) {
         self.json(&["down"]);
         self.up();
     }

@@ -6,40 +6,18 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// Two ends of a wire.
+/// Two ends of a wire; or more ends of a switch, which is the last holder's.
 pub(crate) struct Lan {
-    holders: [Child; 2],
+    holders: Vec<Child>,
 }
 
 impl Lan {
     /// Lays the wire, or says why this machine does not let it.
     pub(crate) fn new() -> Result<Self, String> {
-        let hold = "echo ready; exec cat";
-        let mut first = Command::new("unshare");
-        first.args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "--",
-            "sh",
-            "-c",
-            hold,
-        ]);
-        let first = held(first)?;
-        let mut second = Command::new("nsenter");
-        second.args([
-            "-t",
-            &first.id().to_string(),
-            "-U",
-            "-m",
-            "--preserve-credentials",
-            "--",
-        ]);
-        second.args(["unshare", "--net", "--mount", "--", "sh", "-c", hold]);
-        let second = held(second)?;
+        let first = first_namespace()?;
+        let second = another_namespace(&first)?;
         let lan = Self {
-            holders: [first, second],
+            holders: vec![first, second],
         };
         let there = lan.holder(1).to_string();
         lan.run(
@@ -53,6 +31,39 @@ impl Lan {
                 &format!("ip address add 10.77.0.{}/24 dev eth0", side + 1),
             )?;
             lan.run(side, "ip link set eth0 up")?;
+        }
+        Ok(lan)
+    }
+
+    /// `sides` ends at a switch, each with an address of its own.
+    pub(crate) fn switched(sides: usize) -> Result<Self, String> {
+        let mut holders = vec![first_namespace()?];
+        for _ in 0..sides {
+            holders.push(another_namespace(&holders[0])?);
+        }
+        let lan = Self { holders };
+        lan.run(
+            sides,
+            "ip link add br0 type bridge mcast_snooping 0; ip link set br0 up",
+        )?;
+        for side in 0..sides {
+            let there = lan.holder(side);
+            lan.run(
+                sides,
+                &format!(
+                    "ip link add port{side} type veth peer name eth0 netns {there}
+                     ip link set port{side} master br0 up"
+                ),
+            )?;
+            lan.run(
+                side,
+                &format!(
+                    "ip link set lo up
+                     ip address add 10.77.0.{}/16 dev eth0
+                     ip link set eth0 up",
+                    side + 1
+                ),
+            )?;
         }
         Ok(lan)
     }
@@ -120,6 +131,26 @@ impl Lan {
         self.run(1, "ip link set eth0 up").unwrap();
     }
 
+    /// Lets the first two ends of a switch hear everybody but each other, or each other too.
+    pub(crate) fn part(&self, apart: bool) {
+        let apart = if apart { "on" } else { "off" };
+        let line = format!(
+            "ip link set port0 type bridge_slave isolated {apart}
+             ip link set port1 type bridge_slave isolated {apart}"
+        );
+        self.run(self.holders.len() - 1, &line).unwrap();
+    }
+
+    /// Established TCP connections from other machines at a side.
+    pub(crate) fn connections(&self, side: usize) -> usize {
+        let table = self.run(side, "cat /proc/net/tcp").unwrap();
+        let from_afar = |line: &&str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.get(3) == Some(&"01") && words.get(2).is_some_and(|to| to.contains("094D0A"))
+        };
+        table.lines().filter(from_afar).count()
+    }
+
     /// Bytes that a side has sent and received, frames and all.
     pub(crate) fn counters(&self, side: usize) -> (u64, u64) {
         let read = |what: &str| -> u64 {
@@ -138,6 +169,25 @@ impl Drop for Lan {
             let _gone = holder.wait();
         }
     }
+}
+
+/// What a holder does: it says that it is there, and waits for its end.
+const HOLD: &str = "echo ready; exec cat";
+
+fn first_namespace() -> Result<Child, String> {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--mount", "--"]);
+    command.args(["sh", "-c", HOLD]);
+    held(command)
+}
+
+/// One in the same user namespace.
+fn another_namespace(first: &Child) -> Result<Child, String> {
+    let mut command = Command::new("nsenter");
+    let first = first.id().to_string();
+    command.args(["-t", &first, "-U", "-m", "--preserve-credentials", "--"]);
+    command.args(["unshare", "--net", "--mount", "--", "sh", "-c", HOLD]);
+    held(command)
 }
 
 /// Starts a holder; it has said that it is there when this returns.

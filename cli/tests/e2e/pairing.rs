@@ -16,13 +16,13 @@ use crate::world::{World, check, full, settle, until};
 /// From two installed machines to a folder in sync.
 const GOAL: Duration = Duration::from_secs(20);
 /// How long a joiner may say nothing before it counts as one that still looks for the other side.
-const QUIET: Duration = Duration::from_secs(4);
+pub(crate) const QUIET: Duration = Duration::from_secs(4);
 
-fn text(event: &Value, field: &str) -> String {
+pub(crate) fn text(event: &Value, field: &str) -> String {
     event[field].as_str().unwrap().to_owned()
 }
 
-fn open(laptop: &Device, args: &[&str]) -> (Talk, String, SocketAddr) {
+pub(crate) fn open(laptop: &Device, args: &[&str]) -> (Talk, String, SocketAddr) {
     let mut window = laptop.talk(&[&["pair"], args].concat());
     let event = window.until("window");
     let port = event["addresses"][0]
@@ -39,14 +39,14 @@ fn wrong(code: &str) -> String {
     format!("{}{last}", &code[..code.len() - 1])
 }
 
-fn devices(laptop: &Device) -> Vec<String> {
+pub(crate) fn devices(laptop: &Device) -> Vec<String> {
     let listed = laptop.json(&["devices"]);
     let all = listed["devices"].as_array().unwrap();
     all.iter().map(|device| text(device, "name")).collect()
 }
 
 /// A device that finds nobody by itself: what it is told by `--at` is all it has.
-fn lonely(world: &World, name: &'static str) -> Device {
+pub(crate) fn lonely(world: &World, name: &'static str) -> Device {
     let run = world.path(&format!("run-{name}"));
     std::fs::create_dir(&run).unwrap();
     Device::new(name, &world.path(name), run, world.path("user"))
@@ -100,6 +100,7 @@ fn from_two_installed_machines_to_a_folder_in_sync() {
     settle(&laptop, &desktop, "the rest");
 }
 
+/// Security test 4.
 #[test]
 fn a_wrong_code_three_times() {
     let world = World::loopback();
@@ -121,6 +122,7 @@ fn a_wrong_code_three_times() {
     assert_eq!(devices(&laptop), ["laptop"]);
 }
 
+/// Security test 7.
 #[test]
 fn two_joiners_with_one_code() {
     for round in 0..if full() { 20 } else { 3 } {
@@ -163,13 +165,13 @@ fn until_one_ends(talks: &mut [Talk; 2]) -> (usize, i32) {
 }
 
 /// Carries one connection, and cuts it behind a number of pieces.
-struct Wire {
-    at: SocketAddr,
-    carried: Arc<AtomicUsize>,
+pub(crate) struct Wire {
+    pub(crate) at: SocketAddr,
+    pub(crate) carried: Arc<AtomicUsize>,
 }
 
 impl Wire {
-    fn new(to: SocketAddr, cut: usize) -> Self {
+    pub(crate) fn new(to: SocketAddr, cut: usize) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let at = listener.local_addr().unwrap();
         let carried = Arc::new(AtomicUsize::new(0));
@@ -206,6 +208,7 @@ fn carry(mut from: &TcpStream, mut into: &TcpStream, count: &AtomicUsize, cut: u
 
 /// The wire is cut behind each piece that crosses it, from the last to the first. Whatever was cut, the new device is one only if the old one
 /// says so too; who does not become one keeps nothing.
+/// Security test 17.
 #[test]
 fn a_cut_at_every_message() {
     let world = World::loopback();
@@ -276,6 +279,7 @@ fn a_cut_at_every_message() {
 }
 
 /// Somebody who has read the code over a shoulder stands between the two, and calls his mesh as the laptop's is called.
+/// Security test 15b.
 #[test]
 fn one_between_who_knows_the_code_and_not_the_words() {
     let world = World::loopback();
@@ -319,6 +323,7 @@ fn one_between_who_knows_the_code_and_not_the_words() {
 }
 
 /// Five minutes, by the real clock: at full size only.
+/// Security test 8.
 #[test]
 fn a_window_expires() {
     if !full() {

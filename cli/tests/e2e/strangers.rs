@@ -14,7 +14,7 @@ use crate::world::{Dice, World, settle};
 const GROWTH: u64 = 64 << 20;
 
 /// The port a node listens at.
-fn port(device: &Device) -> u16 {
+pub(crate) fn port(device: &Device) -> u16 {
     // Its socket in the kernel's table: the card in the runtime directory is the node's own business.
     let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", device.pid()))
         .unwrap()
@@ -90,6 +90,7 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
+/// Security test 68.
 #[test]
 fn garbage_silence_and_floods_do_not_stop_sync() {
     let world = World::loopback();

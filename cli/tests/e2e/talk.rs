@@ -40,6 +40,11 @@ impl Talk {
         }
     }
 
+    /// kill -9, as far as that is still possible.
+    pub(crate) fn kill(&mut self) {
+        let _gone = self.child.kill();
+    }
+
     /// Waits for an event of this name.
     #[track_caller]
     pub(crate) fn until(&mut self, name: &str) -> Value {

@@ -42,7 +42,16 @@ impl World {
 
     /// Devices with a network namespace each, on one wire; nothing where the machine forbids that.
     pub(crate) fn lan() -> Option<Self> {
-        match Lan::new() {
+        Self::on(Lan::new())
+    }
+
+    /// The same with as many devices as `sides`, on a switch.
+    pub(crate) fn switched(sides: usize) -> Option<Self> {
+        Self::on(Lan::switched(sides))
+    }
+
+    fn on(lan: Result<Lan, String>) -> Option<Self> {
+        match lan {
             Ok(lan) => Some(Self {
                 lan: Some(Rc::new(lan)),
                 ..Self::loopback()

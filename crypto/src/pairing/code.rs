@@ -202,6 +202,7 @@ mod tests {
             prop_assert_eq!(Code::parse(&code.format()), Ok(code));
         }
 
+        /// Security test 18.
         #[test]
         fn never_panics(text: String) {
             let _ = Code::parse(&text);

@@ -334,6 +334,7 @@ fn another_windows_ticket_is_refused() {
     );
 }
 
+/// Security tests 16 and 70.
 #[test]
 fn wrong_words_twice() {
     let mut world = World::new(7);
@@ -406,6 +407,7 @@ fn to_words(
 }
 
 /// One who has read the ticket answers in the sponsor's place: its noise key betrays it before the joiner says who it is.
+/// Security test 10.
 #[test]
 fn a_ticket_thief_is_not_the_sponsor() {
     let mut world = World::new(9);
@@ -430,6 +432,7 @@ fn a_ticket_thief_is_not_the_sponsor() {
     assert_eq!(false_sponsor.handle(&first), Err(PairError::WrongSecret));
 }
 
+/// Security test 11.
 #[test]
 fn transports_must_match_on_both_sides() {
     let mut world = World::new(10);
@@ -504,10 +507,12 @@ fn words_differ_per_pairing() {
 
 mod code;
 mod enrolment;
+mod forged;
 mod hostile;
 mod tamper;
 
 proptest! {
+    /// Security test 18.
     #[test]
     fn random_bytes_never_panic(messages: Vec<Vec<u8>>, hello: bool, by_code: bool) {
         let mut world = World { by_code, ..World::new(17) };

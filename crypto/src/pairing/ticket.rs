@@ -258,6 +258,7 @@ mod tests {
     }
 
     proptest! {
+        /// Security test 18.
         #[test]
         fn never_panics(bytes: Vec<u8>, text: String) {
             let _ = Ticket::parse(&text);

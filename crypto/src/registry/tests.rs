@@ -132,6 +132,7 @@ fn a_mesh_grows() {
     assert_eq!(view.current_epoch(&SpaceId::from_bytes([0; 16])), None);
 }
 
+/// Security test 23.
 #[test]
 fn known_ones_are_known() {
     let mut world = World::new();
@@ -217,6 +218,7 @@ fn a_pending_forgery_is_dropped_when_its_signer_is_known() {
     assert_eq!(world.set.insert(&forged), Err(StatementError::BadSignature));
 }
 
+/// Security test 79.
 #[test]
 fn pending_is_bounded() {
     let mut world = World::new();
@@ -230,6 +232,7 @@ fn pending_is_bounded() {
 }
 
 /// The NAS may not add: neither by adding, nor by giving itself the right, nor through an accomplice.
+/// Security test 24.
 #[test]
 fn nobody_escalates_itself() {
     let mut world = World::new();
@@ -272,6 +275,7 @@ fn nobody_escalates_itself() {
     assert!(!world.set.view().devices[&thief_id].may_add);
 }
 
+/// Security test 24.
 #[test]
 fn a_delegates_device_cannot_replace_keys() {
     let mut world = World::new();
@@ -318,6 +322,7 @@ fn root_beats_delegates_and_hashes_settle_the_rest() {
     assert_eq!(world.set.view().devices[&nas_id].name, "nas by root");
 }
 
+/// Security test 23.
 #[test]
 fn other_meshes_and_roots_are_refused() {
     let mut world = World::new();
@@ -357,6 +362,7 @@ fn other_meshes_and_roots_are_refused() {
     );
 }
 
+/// Security test 23.
 #[test]
 fn every_flipped_bit_is_noticed() {
     let mut world = World::new();
@@ -379,6 +385,7 @@ fn every_flipped_bit_is_noticed() {
     assert_eq!((world.set.digest(), world.set.view()), (digest, &view));
 }
 
+/// Security test 24.
 #[test]
 fn the_root_speaks_of_devices_alone() {
     let mut world = World::new();
@@ -397,6 +404,7 @@ fn the_root_speaks_of_devices_alone() {
     assert_eq!(world.insert(&statement), Err(StatementError::NotAllowed));
 }
 
+/// Security test 79.
 #[test]
 fn newer_versions_are_named() {
     let world = World::new();
@@ -441,6 +449,7 @@ fn names_are_for_people() {
 }
 
 /// Two devices open an epoch of the same number at once; everybody seals with the same one and reads both.
+/// Security test 25.
 #[test]
 fn the_name_given_last_stands() {
     let mut world = World::new();
@@ -493,6 +502,7 @@ fn concurrent_epochs() {
 }
 
 /// A member publishes rubbish in the place of another's grant: the good copy still opens.
+/// Security test 25.
 #[test]
 fn a_bad_grant_hides_no_good_one() {
     let mut world = World::new();
@@ -551,6 +561,7 @@ fn two_devices_make_one_space() {
     );
 }
 
+/// Security test 79.
 #[test]
 fn a_full_registry_refuses() {
     let mut world = World::new();
@@ -566,6 +577,7 @@ fn a_full_registry_refuses() {
     world.must(&space(&world.laptop, &mesh, DOCS, "docs", SpaceKind::Folder, 1).unwrap());
 }
 
+mod clocks;
 mod order;
 
 proptest! {

@@ -116,6 +116,7 @@ fn a_directory_of_something_else_is_left_alone() {
     assert_eq!(fs::read_dir(home.root()).unwrap().count(), 1);
 }
 
+/// Security test 58.
 #[test]
 fn seeds_that_are_exposed_linked_or_cut_are_refused() {
     let dir = TempDir::new().unwrap();
@@ -139,6 +140,20 @@ fn seeds_that_are_exposed_linked_or_cut_are_refused() {
     fs::rename(&seed, &aside).unwrap();
     std::os::unix::fs::symlink(&aside, &seed).unwrap();
     assert!(matches!(home.load_seed(), Err(HomeError::Io { .. })));
+}
+
+/// Only root can give a file away; another user's seed is refused by whoever reads it.
+/// Security test 58.
+#[test]
+fn a_seed_of_another_user_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let home = home(&dir);
+    init(&home);
+    let seed = home.seed_path();
+    if std::os::unix::fs::chown(&seed, Some(65_534), None).is_err() {
+        return;
+    }
+    assert!(matches!(home.load_seed(), Err(HomeError::Owner(path)) if path == seed));
 }
 
 #[test]

@@ -127,6 +127,7 @@ impl Attacker {
     }
 }
 
+/// Security tests 19 and 73.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_in_a_window_reaches_pairing_alone() {
     let (net, mut events, keys) = victim(1).await;
@@ -189,6 +190,7 @@ async fn a_stranger_in_a_window_reaches_pairing_alone() {
     late.until_ended(&mut stream).await;
 }
 
+/// Security test 73.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_strangers_fill_a_window() {
     let (net, _events, keys) = victim(1).await;
@@ -206,6 +208,7 @@ async fn four_strangers_fill_a_window() {
     assert!(fifth.open(connection, PAIR).await.is_err());
 }
 
+/// Security tests 68 and 74.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pinned_device_gone_mad_disturbs_nobody_else() {
     let (laptop, mut laptop_events, laptop_keys) = victim(1).await;

@@ -185,6 +185,7 @@ mod tests {
         assert_eq!(reader.next(10).await.unwrap(), Frame::End);
     }
 
+    /// Security test 77.
     #[tokio::test]
     async fn a_length_is_refused_before_memory_is_given() {
         let mut reader = FrameReader::new(Cursor::new([0x7f, 0xff, 0xff, 0xff, 1, 2, 3]));
@@ -196,6 +197,7 @@ mod tests {
         assert!(matches!(cut.next(100).await, Err(FrameError::Io(_))));
     }
 
+    /// Security test 77.
     #[tokio::test]
     async fn a_frame_that_stops_half_way_ends() {
         struct Half(bool);

@@ -22,7 +22,7 @@ use libp2p::swarm::{
 };
 
 use super::address::from_multi;
-use super::strangers::Strangers;
+use super::strangers::{Place, Strangers};
 
 /// How long a pairing window stays open.
 pub(crate) const WINDOW: Duration = Duration::from_secs(300);
@@ -48,6 +48,7 @@ struct Lists {
     blocked: HashSet<PeerId>,
     sponsor: Option<Sponsor>,
     window_until: Option<Instant>,
+    familiar: HashSet<IpAddr>,
 }
 
 /// With whom a new device pairs.
@@ -82,6 +83,19 @@ impl Policy {
     /// Opens or closes the pairing window.
     pub(crate) fn set_window(&self, until: Option<Instant>) {
         self.lock().window_until = until;
+    }
+
+    /// Replaces the addresses at which pinned devices are known to be. That lets nobody in: it only keeps room for them.
+    pub(crate) fn know(&self, addresses: HashSet<IpAddr>) {
+        self.lock().familiar = addresses;
+    }
+
+    fn place(&self, ip: IpAddr) -> Place {
+        if self.lock().familiar.contains(&ip) {
+            Place::Familiar
+        } else {
+            Place::Elsewhere
+        }
     }
 
     /// What this peer may do now; `None`: nothing.
@@ -130,7 +144,7 @@ pub(crate) enum Refused {
 pub(crate) struct Gate {
     policy: Arc<Policy>,
     strangers: Strangers,
-    pending: HashMap<ConnectionId, IpAddr>,
+    pending: HashMap<ConnectionId, (IpAddr, Place)>,
     live: HashMap<ConnectionId, (PeerId, Role)>,
 }
 
@@ -193,8 +207,8 @@ impl Gate {
     }
 
     fn settled(&mut self, id: &ConnectionId) {
-        if let Some(ip) = self.pending.remove(id) {
-            self.strangers.settled(ip);
+        if let Some((ip, place)) = self.pending.remove(id) {
+            self.strangers.settled(ip, place);
         }
     }
 }
@@ -212,10 +226,11 @@ impl NetworkBehaviour for Gate {
         let Some(address) = from_multi(remote) else {
             return Err(ConnectionDenied::new(Refused::Address));
         };
-        if !self.strangers.begin(Instant::now(), address.ip()) {
+        let place = self.policy.place(address.ip());
+        if !self.strangers.begin(Instant::now(), address.ip(), place) {
             return Err(ConnectionDenied::new(Refused::Address));
         }
-        self.pending.insert(id, address.ip());
+        self.pending.insert(id, (address.ip(), place));
         Ok(())
     }
 

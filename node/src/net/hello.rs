@@ -287,6 +287,7 @@ mod tests {
         );
     }
 
+    /// Security test 28.
     #[tokio::test]
     async fn another_key_mesh_role_or_version_is_refused() {
         let (laptop, nas, other) = (device(1, 10), device(2, 20), device(3, 30));

@@ -16,6 +16,9 @@ const BAN: Duration = Duration::from_secs(600);
 const ADDRESSES_MAX: usize = 1024;
 /// Handshakes of one address at the same time: a quarter of all that may be pending, so that no one address takes all.
 const PENDING_PER_ADDRESS: u32 = 8;
+/// Handshakes at the same time of addresses where no device of ours is known to be: three quarters of all, so that somebody with many
+/// addresses leaves room for those who belong here.
+const PENDING_ELSEWHERE: u32 = 24;
 
 /// The memory. Addresses of this machine are never banned: that would let one local program cut off the others, and a flood from
 /// inside costs the flooder's own machine.
@@ -23,6 +26,14 @@ const PENDING_PER_ADDRESS: u32 = 8;
 pub(crate) struct Strangers {
     refused: HashMap<IpAddr, Count>,
     pending: HashMap<IpAddr, u32>,
+    elsewhere: u32,
+}
+
+/// Whether a device of ours is known to be at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Familiar,
+    Elsewhere,
 }
 
 #[derive(Debug)]
@@ -33,21 +44,26 @@ struct Count {
 }
 
 impl Strangers {
-    /// Whether a handshake with this address may begin; if so, [`settled`](Self::settled) must follow.
-    pub(crate) fn begin(&mut self, now: Instant, ip: IpAddr) -> bool {
+    /// Whether a handshake with this address may begin; if so, [`settled`](Self::settled) must follow with the same place.
+    pub(crate) fn begin(&mut self, now: Instant, ip: IpAddr, place: Place) -> bool {
         if self.banned(now, ip) {
             return false;
         }
-        let pending = self.pending.entry(ip).or_default();
-        if *pending >= PENDING_PER_ADDRESS {
+        if place == Place::Elsewhere && self.elsewhere >= PENDING_ELSEWHERE {
             return false;
         }
-        *pending += 1;
+        let pending = self.pending.get(&ip).copied().unwrap_or_default();
+        if pending >= PENDING_PER_ADDRESS {
+            return false;
+        }
+        self.pending.insert(ip, pending + 1);
+        self.elsewhere += u32::from(place == Place::Elsewhere);
         true
     }
 
     /// A handshake is over, one way or the other.
-    pub(crate) fn settled(&mut self, ip: IpAddr) {
+    pub(crate) fn settled(&mut self, ip: IpAddr, place: Place) {
+        self.elsewhere -= u32::from(place == Place::Elsewhere);
         if let Some(pending) = self.pending.get_mut(&ip) {
             *pending -= 1;
             if *pending == 0 {
@@ -96,32 +112,54 @@ impl Strangers {
 mod tests {
     use super::*;
 
+    /// Security test 76.
     #[test]
     fn an_address_is_dropped_after_thirty_and_forgiven_after_ten_minutes() {
         let (start, mut strangers) = (Instant::now(), Strangers::default());
         let bad: IpAddr = [192, 0, 2, 1].into();
         for _ in 0..PER_MINUTE {
-            assert!(strangers.begin(start, bad));
-            strangers.settled(bad);
+            assert!(strangers.begin(start, bad, Place::Elsewhere));
+            strangers.settled(bad, Place::Elsewhere);
             strangers.refused(start, bad);
         }
-        assert!(!strangers.begin(start, bad));
-        assert!(strangers.begin(start, [192, 0, 2, 2].into()));
-        assert!(strangers.begin(start + BAN, bad));
+        assert!(!strangers.begin(start, bad, Place::Elsewhere));
+        assert!(strangers.begin(start, [192, 0, 2, 2].into(), Place::Elsewhere));
+        assert!(strangers.begin(start + BAN, bad, Place::Elsewhere));
     }
 
+    /// Security test 75.
     #[test]
     fn no_address_takes_all_handshakes() {
         let (start, mut strangers) = (Instant::now(), Strangers::default());
         let ip: IpAddr = [127, 0, 0, 1].into();
         for _ in 0..PENDING_PER_ADDRESS {
-            assert!(strangers.begin(start, ip));
+            assert!(strangers.begin(start, ip, Place::Familiar));
         }
-        assert!(!strangers.begin(start, ip));
-        strangers.settled(ip);
-        assert!(strangers.begin(start, ip));
+        assert!(!strangers.begin(start, ip, Place::Familiar));
+        strangers.settled(ip, Place::Familiar);
+        assert!(strangers.begin(start, ip, Place::Familiar));
     }
 
+    /// Security test 75.
+    #[test]
+    fn many_addresses_leave_room_for_those_who_belong_here() {
+        let (start, mut strangers) = (Instant::now(), Strangers::default());
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        let mut begin = |n| strangers.begin(start, address(n), Place::Elsewhere);
+        assert_eq!(
+            (0..1000).filter(|n| begin(*n)).count(),
+            PENDING_ELSEWHERE as usize
+        );
+        let ours: IpAddr = [10, 0, 0, 2].into();
+        assert!(strangers.begin(start, ours, Place::Familiar));
+        assert!(!strangers.begin(start, address(2000), Place::Elsewhere));
+        strangers.settled(ours, Place::Familiar);
+        assert!(!strangers.begin(start, address(2000), Place::Elsewhere));
+        strangers.settled(address(0), Place::Elsewhere);
+        assert!(strangers.begin(start, address(2000), Place::Elsewhere));
+    }
+
+    /// Security test 76.
     #[test]
     fn memory_is_bounded() {
         let (start, mut strangers) = (Instant::now(), Strangers::default());

@@ -42,6 +42,7 @@ mod tests {
     use rand::SeedableRng as _;
     use rand::rngs::StdRng;
 
+    /// Security test 16.
     #[test]
     fn only_the_password_opens_the_root() {
         let mut rng = StdRng::seed_from_u64(1);

@@ -100,6 +100,7 @@ fn head(n: u32, status: Status, len: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Security test 68.
 #[test]
 fn wrong_bytes() {
     let (errors, _) = ask_liar(|ask, side| {

@@ -48,6 +48,7 @@ fn request(card: DeviceCard, commit: [u8; 32]) -> JoinRequest {
     }
 }
 
+/// Security test 13.
 #[test]
 fn a_nonce_other_than_committed() {
     let mut world = World::new(1);
@@ -66,6 +67,7 @@ fn a_nonce_other_than_committed() {
     );
 }
 
+/// Security test 13.
 #[test]
 fn a_nonce_before_the_sponsors() {
     let mut world = World::new(2);
@@ -77,6 +79,7 @@ fn a_nonce_before_the_sponsors() {
     assert_eq!(sponsor.handle(&reveal), Err(PairError::Unexpected));
 }
 
+/// Security test 15.
 #[test]
 fn keys_other_than_used() {
     let mut world = World::new(3);
@@ -92,6 +95,7 @@ fn keys_other_than_used() {
 }
 
 /// Declares the PeerId of a device it is not, on a road where the connection proves none.
+/// Security test 15.
 #[test]
 fn a_peer_id_other_than_declared() {
     let mut world = World::new(10);
@@ -106,6 +110,7 @@ fn a_peer_id_other_than_declared() {
     );
 }
 
+/// Security test 15.
 #[test]
 fn signatures_of_another_or_of_another_session() {
     for lie in 0..3 {
@@ -130,6 +135,7 @@ fn signatures_of_another_or_of_another_session() {
     }
 }
 
+/// Security test 14.
 #[test]
 fn a_sealing_key_of_low_order() {
     for point in low_order() {
@@ -165,6 +171,7 @@ fn names_that_move_the_cursor() {
 }
 
 /// Static keys of low order, or the sponsor's own: the library takes them, we do not.
+/// Security test 14.
 #[test]
 fn unusable_static_keys() {
     use snow::params::{CipherChoice, DHChoice, HashChoice};
@@ -268,6 +275,7 @@ fn unusable_static_keys() {
     }
 }
 
+/// Security test 14.
 #[test]
 fn the_sponsors_own_static_key() {
     let mut world = World::new(8);
@@ -299,6 +307,7 @@ fn the_sponsors_own_static_key() {
 }
 
 /// A message of one path is refused on the other, not taken for one of its own.
+/// Security test 11.
 #[test]
 fn the_path_cannot_be_changed() {
     let mut world = World::new(9);
@@ -324,6 +333,7 @@ fn the_path_cannot_be_changed() {
 
 proptest! {
     /// What a peer with the right secret can put into the channel.
+    /// Security test 18.
     #[test]
     fn random_plaintexts_never_panic(kind in 0u8..7, mut bytes: Vec<u8>) {
         let _ = PairHello::parse(&bytes);
@@ -340,6 +350,7 @@ proptest! {
     }
 }
 
+/// Security tests 18 and 73.
 #[test]
 fn an_enrolment_without_end() {
     let mut gathered = message::Gathered::default();

@@ -102,6 +102,7 @@ fn flipped(world: fn(u64) -> World) {
     }
 }
 
+/// Security test 13.
 #[test]
 fn join_and_reveal_out_of_order() {
     // N3 and E1 travel together; swapped, the channel does not exist yet.
@@ -124,6 +125,7 @@ fn join_and_reveal_out_of_order() {
 }
 
 /// Ephemeral keys of low order, in clear at the head of N1 and N2.
+/// Security test 14.
 #[test]
 fn low_order_ephemerals() {
     for point in low_order() {
@@ -185,6 +187,7 @@ fn every_message_at_every_other_ones_place() {
 }
 
 /// A run that stops before each message: the joiner has something only if its receipt was cut, and then the sponsor has admitted it.
+/// Security test 17.
 #[test]
 fn a_cut_before_every_message() {
     for (world, messages) in WAYS {

@@ -77,6 +77,7 @@ fn grown() -> Vec<Statement> {
     world.set.statements().cloned().collect()
 }
 
+/// Security test 23.
 #[test]
 fn order_never_shows() {
     let statements = grown();

@@ -304,6 +304,7 @@ impl Driver {
             instance: proven.instance,
             preferred,
         });
+        self.know();
         self.take_steps(device_id, steps);
     }
 

@@ -300,6 +300,22 @@ impl Driver {
         }
         self.expel();
         self.forget();
+        self.know();
+    }
+
+    /// Tells the gate where devices of ours have been. Adverts do not count: whoever hears one can repeat it as his own.
+    fn know(&self) {
+        let met = |device: &Device| {
+            device
+                .addresses
+                .iter()
+                .copied()
+                .chain(device.last)
+                .collect()
+        };
+        let all = self.devices.values().flat_map::<Vec<_>, _>(met);
+        let all = all.map(|address| address.ip()).collect();
+        self.shared.policy.know(all);
     }
 
     /// Drops devices that are neither pinned nor still ending.

@@ -7,6 +7,8 @@ use ownmesh_crypto::{DeviceSeed, MasterKey, MeshSecret};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+mod races;
+
 fn keys(seed: u8) -> Arc<DeviceKeys> {
     Arc::new(DeviceKeys::from_seed(&DeviceSeed::from_bytes([seed; 32])))
 }
@@ -122,6 +124,7 @@ fn wrong(code: &Code) -> Code {
     Code::parse(&format!("{}{last}", &text[..text.len() - 1])).unwrap()
 }
 
+/// Security tests 8 and 70.
 #[test]
 fn a_window_ends_after_five_attempts_and_by_time() {
     let mut laptop = Laptop::new(1, false);
@@ -147,6 +150,7 @@ fn a_window_ends_after_five_attempts_and_by_time() {
     );
 }
 
+/// Security test 71.
 #[test]
 fn one_joiner_at_a_time_and_none_that_falls_asleep() {
     let mut laptop = Laptop::new(1, false);
@@ -174,6 +178,7 @@ fn one_joiner_at_a_time_and_none_that_falls_asleep() {
 }
 
 /// Whoever guesses hears from the answer whether it was right and need not say another word: that counts all the same.
+/// Security tests 5 and 70.
 #[test]
 fn three_guesses_said_aloud_or_not() {
     for silent in [true, false] {
@@ -324,6 +329,7 @@ fn disturb(queue: &mut VecDeque<Vec<u8>>, others: &[Vec<u8>], rng: &mut StdRng) 
 
 /// Up to six joiners at one window, some with the code, some with a wrong one, some with the ticket, some with nothing; every message may be
 /// lost, doubled, delayed, cut, changed, or be somebody else's; streams end and time passes when it suits nobody.
+/// Security test 7.
 #[test]
 fn whatever_the_network_does_one_comes_in_at_most_and_only_with_the_secret() {
     let mut tally = [0_u32; 4];
