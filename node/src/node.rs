@@ -15,6 +15,7 @@ mod adding;
 mod error;
 mod folders;
 mod held;
+mod snapshots;
 mod sources;
 mod startup;
 mod troubles;

@@ -14,6 +14,7 @@
 pub mod base;
 pub mod chunks;
 pub mod dirty;
+pub mod foreign;
 pub mod items;
 pub mod logs;
 pub mod marks;

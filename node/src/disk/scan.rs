@@ -179,6 +179,8 @@ pub enum ProblemKind {
     Special,
     /// It changed meanwhile: scan again soon.
     Changing,
+    /// A database in use that SQLite cannot read: it was taken as the file that it is.
+    Database,
 }
 
 impl std::fmt::Display for ProblemKind {
@@ -188,6 +190,7 @@ impl std::fmt::Display for ProblemKind {
             Self::Name => "name",
             Self::Special => "special",
             Self::Changing => "changing",
+            Self::Database => "database",
         })
     }
 }

@@ -361,5 +361,6 @@ pub(super) fn problem_kind(kind: ProblemKind) -> &'static str {
         K::Name => "name",
         K::Special => "special",
         K::Changing => "changing",
+        K::Database => "database",
     }
 }

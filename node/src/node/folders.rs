@@ -24,7 +24,7 @@ use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
 use crate::disk::scan::{Guard, Look, ScanError, Stop, scan};
 use crate::disk::watch::{Notice, Watcher};
-use crate::disk::{Disk, RelPath, Stat, trash};
+use crate::disk::{Disk, RelPath, Stat, snapshot, trash};
 use crate::engine::{Engine, Event, Job, Missed, Now, Want, WantResult};
 use crate::net::NetHandle;
 
@@ -194,21 +194,24 @@ impl Folders {
         };
         self::job("scan", inbox, failed, move |inbox| {
             let result = match Db::reader(&db) {
-                Ok(conn) => scan(
-                    &*disk,
-                    &guard,
-                    &Reader { conn: &conn, space },
-                    &secret,
-                    &look,
-                    &|_, _| false,
-                    &mut |found| {
-                        if inbox.put(Event::Found { space, job, found }) {
-                            Ok(())
-                        } else {
-                            Err(Stop)
-                        }
-                    },
-                ),
+                Ok(conn) => {
+                    super::snapshots::sweep(&*disk, &conn, space);
+                    scan(
+                        &*disk,
+                        &guard,
+                        &Reader { conn: &conn, space },
+                        &secret,
+                        &look,
+                        &|_, _| false,
+                        &mut |found| {
+                            if inbox.put(Event::Found { space, job, found }) {
+                                Ok(())
+                            } else {
+                                Err(Stop)
+                            }
+                        },
+                    )
+                }
                 Err(error) => Err(ScanError::Base(crate::disk::base::BaseError::new(error))),
             };
             Event::Scanned { space, job, result }
@@ -341,6 +344,7 @@ impl Folders {
             local: Arc::new(Here {
                 db: self.db.clone(),
                 space,
+                disk: folder.disk.clone(),
                 conn: Mutex::new(None),
             }),
             secret: folder.secret.clone(),
@@ -489,6 +493,7 @@ impl crate::content::road::ContentRoad for NoRoad {
 struct Here {
     db: PathBuf,
     space: i64,
+    disk: Arc<Held>,
     conn: Mutex<Option<(Connection, Instant)>>,
 }
 
@@ -502,6 +507,9 @@ impl Here {
     }
 
     fn standing(&self, conn: &Connection, hash: &ContentHash) -> Option<(RelPath, Stat)> {
+        if let Some(found) = snapshot::find(&*self.disk, hash) {
+            return Some(found);
+        }
         base::holding(conn, self.space, hash, 4)
             .ok()?
             .into_iter()

@@ -10,7 +10,7 @@ use super::Inbox;
 use super::folders::Folders;
 use crate::content::serve::{Located, Source, SourceError};
 use crate::db::{Connection, Db, base, chunks};
-use crate::disk::{Disk, RelPath};
+use crate::disk::{Disk, RelPath, snapshot};
 use crate::engine::{Engine, Event};
 
 /// Shared with the serving tasks; the engine's thread keeps it up to date.
@@ -93,6 +93,15 @@ impl Source for Served {
         };
         self.read(|conn| {
             let mut out = Vec::new();
+            if let Some((path, stat)) = snapshot::find(&*disk, hash) {
+                out.push(Located {
+                    disk: disk.clone(),
+                    path,
+                    stat,
+                    size: stat.size,
+                    chunks: chunks::get(conn, n, hash)?.map(Arc::new),
+                });
+            }
             for b in base::holding(conn, n, hash, 4)? {
                 let Some(path) = base::path(conn, n, &b.row.id)? else {
                     continue;

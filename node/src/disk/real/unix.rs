@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use crate::db::foreign::NotHeld;
 use crate::disk::{
     Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading,
     private,
@@ -329,6 +330,14 @@ impl Disk for RealDisk {
         }
         let rest = self.open(from)?;
         copy_by_reading(&*rest, offset + done, len - done, stage, at + done)
+    }
+
+    fn hold_database(&self, path: &RelPath) -> Result<Box<dyn Send>, NotHeld> {
+        super::hold(&self.root, path)
+    }
+
+    fn fold_database(&self, path: &RelPath) -> Result<(), NotHeld> {
+        super::fold(&self.root, path)
     }
 
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {

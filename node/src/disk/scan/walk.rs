@@ -12,7 +12,7 @@ use super::{
     Found, GROUP, GROUP_BYTES, Parent, Problem, ProblemKind, ScanError, ScanReport, Scope, Stop,
 };
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
-use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
+use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath, database};
 
 /// A directory still to be listed.
 struct Dir {
@@ -159,6 +159,9 @@ impl<'a> Walk<'a> {
             .filter(|row| !self.claimed.contains(&row.id))
             .map(|row| (row.name.clone(), row))
             .collect();
+        for name in database::fold(self.disk, &dir.path, &mut listing) {
+            rows.remove(&name);
+        }
         let first_child = self.dirs.len();
         for Listed { name, meta } in listing {
             let name = match name {
