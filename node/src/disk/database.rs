@@ -84,7 +84,11 @@ impl Beside {
             let Some(at) = beside(path, ending) else {
                 return Ok::<_, io::Error>(None);
             };
-            let found = disk.meta(&at)?.filter(filled);
+            let found = match disk.meta(&at) {
+                // Through a directory that may not be searched no program has it open either.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+                found => found?.filter(filled),
+            };
             Ok(found.map(|mut meta| {
                 // For the superuser SQLite sets the owner of what it opens, to what it is: no change.
                 meta.ctime_ns = meta.mtime_ns;

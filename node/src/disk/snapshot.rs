@@ -55,8 +55,6 @@ pub(super) fn hash_database(
     hashed.racy = written.any(|meta| is_racy(meta, start));
     hashed.meta = before.beside.mix(before.meta);
     hashed.damaged = damaged.filter(|_| before.beside.is_live());
-    // Looked at again each time, so that it stays known what is not taken.
-    hashed.racy |= hashed.damaged.is_some();
     Ok(hashed)
 }
 

@@ -18,7 +18,7 @@ use crate::disk::{Meta, RelPath, trash};
 impl Performer<'_> {
     /// Whether a database stands at a path. What cannot be read now is taken for one.
     pub(super) fn holds_database(&self, path: &RelPath) -> Result<bool, Refused> {
-        Ok(match self.disk.meta(path)? {
+        Ok(match self.disk.meta_lifted(path)? {
             Some(meta) => database::is_database(self.disk, path, &meta).unwrap_or(true),
             None => false,
         })
