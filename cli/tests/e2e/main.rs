@@ -9,6 +9,7 @@
 //! | `little_on_the_wire` | what a rename and a small edit cost (Show 3) |
 //! | `kills`, `power` | kill -9 and power loss in every phase (Show 5) |
 //! | `two_minds` | conflicts, merges, mass deletes (Show 6) |
+//! | `databases` | SQLite under constant writes; two programs at once |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -20,6 +21,7 @@
     reason = "a long test tells how far it is, and what it skips"
 )]
 
+mod databases;
 mod device;
 mod image;
 mod kills;
