@@ -22,6 +22,7 @@ mod keeping;
 mod local;
 mod paced;
 mod reach;
+mod snapshots;
 mod sources;
 mod startup;
 mod troubles;

@@ -19,7 +19,15 @@ const ONLY: [(&str, &[&str]); 22] = [
     // The documents. Its errors, hashes and operations do not leave the file that wraps it; the
     // tests hold the wrapper against it.
     ("automerge", &["crdt/src/doc.rs", "crdt/tests/"]),
-    ("rusqlite", &["node/src/db/"]),
+    // Its tests play the programs whose databases are synced.
+    (
+        "rusqlite",
+        &[
+            "node/src/db/",
+            "node/tests/databases.rs",
+            "cli/tests/e2e/databases.rs",
+        ],
+    ),
     ("libp2p", &["node/src/net/"]),
     ("libp2p_connection_limits", &["node/src/net/"]),
     ("mdns_sd", &["node/src/net/"]),
@@ -69,7 +77,7 @@ const IMPURE: [&str; 11] = [
 const DECIDES: [&str; 1] = ["node/src/engine/"];
 
 /// Files of the node and the command line that read a clock, and what for.
-const CLOCKS: [(&str, &str); 19] = [
+const CLOCKS: [(&str, &str); 20] = [
     ("node/src/node.rs", "the engine's time"),
     (
         "node/src/node/adding.rs",
@@ -116,7 +124,7 @@ const DIRECTION: [(&str, &[&str]); 5] = [
 /// Dependency, and whose manifest may list it.
 const LISTED: [(&str, &[&str]); 5] = [
     ("automerge", &["crdt"]),
-    ("rusqlite", &["node"]),
+    ("rusqlite", &["node", "cli"]),
     ("libp2p", &["node"]),
     ("mdns-sd", &["node"]),
     ("clap", &["cli"]),

@@ -16,6 +16,7 @@
 //! | `what_was` | trash, history, the operation log |
 //! | `zoo`, `foreign`, `torture` | names and files of every kind, between disks of different kinds |
 //! | `hostile`, `attacker` | a flooding, stalling, lying host beside two that sync |
+//! | `databases` | SQLite under constant writes; two programs at once |
 //! | `odd_saves`, `odd_disks`, `odd_modes`, `odd_homes`, `strangers` | what goes wrong |
 //!
 //! `MESH_E2E_FULL=1` makes the Shows as large as the issue says. What a machine forbids is skipped with
@@ -29,6 +30,7 @@
 
 mod asked;
 mod attacker;
+mod databases;
 mod device;
 mod everyday;
 mod foreign;

@@ -15,6 +15,7 @@ pub mod base;
 pub mod chunks;
 pub mod dirty;
 pub mod events;
+pub mod foreign;
 pub mod here;
 pub mod ignored;
 pub mod items;

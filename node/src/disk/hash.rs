@@ -16,7 +16,7 @@ use ownmesh_crypto::ids::{ChunkId, ContentHash};
 use ownmesh_crypto::space::SpaceSecret;
 use ownmesh_tiering::chunker::{self, Cutter};
 
-use super::{Disk, Meta, ReadAt, RelPath};
+use super::{Disk, Meta, ReadAt, RelPath, database, snapshot};
 
 /// Bytes of one read.
 const BLOCK: usize = 1 << 20;
@@ -50,6 +50,8 @@ pub struct Hashed {
     pub meta: Meta,
     /// Written so recently that a further write might not show in `meta`.
     pub racy: bool,
+    /// A database with a log that SQLite cannot read, and why: what is in the log is left out.
+    pub damaged: Option<String>,
 }
 
 /// Why there is no hash.
@@ -154,11 +156,34 @@ fn hash_one(
     secret: &SpaceSecret,
     may_spawn: bool,
 ) -> Result<Hashed, HashError> {
-    let start = disk.now_ns();
     let file = disk.open(path)?;
+    if let Some(header) = database::header_of(&*file, &file.meta()?)? {
+        // Not open twice: closing a file takes its locks away.
+        drop(file);
+        return snapshot::hash_database(disk, path, &header, secret);
+    }
+    hash_open(disk, &*file, secret, may_spawn)
+}
+
+/// Hashes and cuts a file as it is, whatever it is.
+pub(super) fn hash_plain(
+    disk: &dyn Disk,
+    path: &RelPath,
+    secret: &SpaceSecret,
+) -> Result<Hashed, HashError> {
+    hash_open(disk, &*disk.open(path)?, secret, true)
+}
+
+fn hash_open(
+    disk: &dyn Disk,
+    file: &dyn ReadAt,
+    secret: &SpaceSecret,
+    may_spawn: bool,
+) -> Result<Hashed, HashError> {
+    let start = disk.now_ns();
     let before = file.meta()?;
     let read = Exact {
-        file: &*file,
+        file,
         size: before.size,
     };
     let (hash, chunks) = if before.size <= chunker::ONE_CHUNK as u64 {
@@ -190,6 +215,7 @@ fn hash_one(
         chunks,
         meta,
         racy,
+        damaged: None,
     })
 }
 

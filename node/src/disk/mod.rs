@@ -13,10 +13,11 @@
 //! trash.
 //!
 //! The folder [`PRIVATE`] at the root of a space belongs to mesh: `tmp` (staged files, and user's
-//! files on their way to the trash), `trash`, `parked` (items between two names), and the file
-//! `marker`, which holds the id of the space. A scan never lists it.
+//! files on their way to the trash), `trash`, `parked` (items between two names), `snapshots` (copies of
+//! databases in use), and the file `marker`, which holds the id of the space. A scan never lists it.
 
 pub mod base;
+pub mod database;
 pub mod hash;
 pub mod kept;
 pub mod names;
@@ -25,12 +26,15 @@ pub mod perform;
 pub mod real;
 pub mod rules;
 pub mod scan;
+pub mod snapshot;
 pub mod trash;
 pub mod watch;
 
 use std::io;
 
 use ownmesh_crypto::ids::SpaceId;
+
+use crate::db::foreign::NotHeld;
 
 pub use path::{Name, RelPath};
 
@@ -42,6 +46,8 @@ pub const TMP: &str = ".mesh/tmp";
 pub const TRASH: &str = ".mesh/trash";
 /// Where items stand between two names.
 pub const PARKED: &str = ".mesh/parked";
+/// Copies of databases that programs have open, named by their contents' hashes.
+pub const SNAPSHOTS: &str = ".mesh/snapshots";
 /// The file that says which space this folder is.
 pub const MARKER: &str = ".mesh/marker";
 
@@ -196,6 +202,14 @@ pub trait Disk: Send + Sync {
         at: u64,
     ) -> io::Result<()> {
         copy_by_reading(&*self.open(from)?, offset, len, stage, at)
+    }
+    /// Holds a database still while what is returned lives ([`hold`](crate::db::foreign::hold)).
+    fn hold_database(&self, _path: &RelPath) -> Result<Box<dyn Send>, NotHeld> {
+        Err(NotHeld::Refused("not on this disk".to_owned()))
+    }
+    /// Makes a database below [`PRIVATE`] whole by itself ([`fold`](crate::db::foreign::fold)); for any other path it fails.
+    fn fold_database(&self, _path: &RelPath) -> Result<(), NotHeld> {
+        Err(NotHeld::Refused("not on this disk".to_owned()))
     }
     /// Makes a directory; fails with `AlreadyExists`.
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()>;

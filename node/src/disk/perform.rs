@@ -20,11 +20,12 @@
 //! | | exchange | new at the path, **the user's old file in tmp** | `salvage`: trash; its row |
 //! | | exchange back | the user's save at the path, ours in tmp | scan: an edit |
 //! | | old to trash | done but for the sync | again |
-//! | ... without exchange | target parked | nothing at the path, the user's file in parked | `salvage`: trash; then again |
+//! | ... without exchange, or a database | target parked | nothing at the path, the user's file in parked | `salvage`: trash; then again |
 //! | | compared unequal, put back | the user's save at the path | scan: an edit |
+//! | ... a database | its log to the trash | nothing at the path | the same |
 //! | | staged renamed in | new at the path, old in parked | `salvage`: trash; its row |
 //! | `Remove` of a file | rename | nothing at the path, the user's file in tmp | `salvage`: trash; the step is repeated and finds nothing |
-//! | | to trash | done but for the sync | again |
+//! | | to trash | done but for the sync, or a log without its database | again; before a database comes there |
 //! | `Move` | rename | done, or a save that slipped in under the new name | its row, or a scan |
 //! | `Park` | rename | the item in parked, under its id | brought back to its place, or aside, before `salvage` |
 //! | `MakeDir`, `Remove` of a directory, `Meta` | the call | done but for the sync | again |
@@ -33,6 +34,7 @@
 //! operation to every filesystem that has a journal. Under the name of a staged file there never
 //! stands anything else: it is renamed before it is swapped.
 
+mod database;
 mod place;
 mod step;
 
@@ -45,6 +47,7 @@ use ownmesh_crdt::item::Kind;
 use ownmesh_crypto::ids::ItemId;
 
 use super::base::kind_on_disk;
+use super::database::Beside;
 use super::{Disk, Meta, MetaKind, PARKED, RelPath, Stat, TMP, TRASH, private, trash};
 
 /// Does the steps in order, then syncs each directory that was touched.
@@ -195,6 +198,9 @@ impl Performer<'_> {
             Step::Park { id, from, expect } => self.rename(id, from, &parked(id), expect),
             Step::Unpark { id, to } => {
                 let from = parked(id);
+                if self.holds_database(&from)? {
+                    self.clear_beside(id, to)?;
+                }
                 if self.disk.rename_new(&from, to).is_err() {
                     return self.set_aside(id);
                 }
@@ -235,7 +241,14 @@ impl Performer<'_> {
     }
 
     fn rename(&mut self, id: &ItemId, from: &RelPath, to: &RelPath, expect: &Stat) -> Done {
-        self.expect(id, from, expect)?;
+        let now = self.expect(id, from, expect)?;
+        if now.kind == MetaKind::File {
+            self.refuse_in_use(from)?;
+            self.refuse_beside_database(to)?;
+            if self.holds_database(from)? {
+                self.clear_beside(id, to)?;
+            }
+        }
         self.disk.rename_new(from, to)?;
         self.renamed(from, to);
         let out = self.disk.meta_lifted(to)?.ok_or(Refused::Missing)?;
@@ -274,16 +287,32 @@ impl Performer<'_> {
         }
         let aside = private(TMP).with(&format!("rm-{id}"));
         self.clear(id, &aside)?;
+        let beside = self.holds_database(path)?;
+        let beside = beside.then(|| Beside::of(self.disk, path)).transpose()?;
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
         let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
-        if !came_out(expect, &out) && !ownmesh_crdt::mutated!(RemoveUnseen) {
+        let mut as_expected = came_out(expect, &out);
+        if let Some(beside) = &beside {
+            as_expected &= self.same_beside(path, beside)?;
+        }
+        if !as_expected && !ownmesh_crdt::mutated!(RemoveUnseen) {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
         }
-        if let Err(e) = self.discard(id, &aside) {
-            self.put_back(id, &aside, path)?;
-            return Err(e);
+        let to = match self.discard(id, &aside) {
+            Ok(to) => to,
+            Err(e) => {
+                self.put_back(id, &aside, path)?;
+                return Err(e);
+            }
+        };
+        if beside.is_some() {
+            // The file is gone: a log that cannot go too is of no harm, and passed over by scans.
+            match self.take_along(id, path) {
+                Ok(along) => self.fold_in_trash(&to, &along),
+                Err(error) => tracing::warn!(%path, %error, "the log of a removed database stays"),
+            }
         }
         Ok(None)
     }
@@ -329,6 +358,7 @@ impl Performer<'_> {
     /// The precondition of a step that finds something.
     fn expect(&self, id: &ItemId, path: &RelPath, expect: &Stat) -> Result<Meta, Refused> {
         let now = self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?;
+        let now = self.with_beside(path, now)?;
         let as_expected = match now.kind {
             MetaKind::Dir => expect.ino == now.ino,
             MetaKind::Other => false,
@@ -350,21 +380,21 @@ impl Performer<'_> {
                 self.renamed(from, to);
                 Ok(())
             }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.discard(id, from),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.discard(id, from).map(drop),
             Err(e) => Err(e.into()),
         }
     }
 
-    fn discard(&mut self, id: &ItemId, from: &RelPath) -> Result<(), Refused> {
+    fn discard(&mut self, id: &ItemId, from: &RelPath) -> Result<RelPath, Refused> {
         let to = trash::put(self.disk, from, &(self.trash_name)(id))?;
         self.renamed(from, &to);
-        Ok(())
+        Ok(to)
     }
 
     /// Brings what a crash left at a private path to the trash.
     fn clear(&mut self, id: &ItemId, path: &RelPath) -> Result<(), Refused> {
         match self.disk.meta_lifted(path)? {
-            Some(_) => self.discard(id, path),
+            Some(_) => self.discard(id, path).map(drop),
             None => Ok(()),
         }
     }

@@ -196,6 +196,8 @@ pub enum ProblemKind {
     Changing,
     /// A rule file that cannot be understood.
     Rules,
+    /// A database in use that SQLite cannot read: it was taken as the file that it is.
+    Database,
 }
 
 impl std::fmt::Display for ProblemKind {
@@ -206,6 +208,7 @@ impl std::fmt::Display for ProblemKind {
             Self::Special => "special",
             Self::Changing => "changing",
             Self::Rules => "rules",
+            Self::Database => "database",
         })
     }
 }

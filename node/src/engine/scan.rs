@@ -382,5 +382,6 @@ pub(super) fn problem_kind(kind: ProblemKind) -> &'static str {
         K::Special => "special",
         K::Changing => "changing",
         K::Rules => "rules",
+        K::Database => "database",
     }
 }

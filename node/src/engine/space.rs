@@ -364,7 +364,9 @@ impl Space {
             Scope::Dirs(dirs) => self.problems.retain(|path, p| {
                 let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
                 let looked_at = !path.is_empty() && dirs.iter().any(|d| d.as_str() == dir);
-                p.kind != SCAN && (p.kind == DISK || !looked_at)
+                // What is wrong with a database is not said again while nothing changes in it.
+                let lasts = p.kind == DISK || p.kind == problem_kind(ProblemKind::Database);
+                p.kind != SCAN && (lasts || !looked_at)
             }),
         }
     }

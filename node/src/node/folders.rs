@@ -246,20 +246,23 @@ impl Folders {
         };
         self::job("scan", inbox, failed, move |inbox| {
             let result = match Db::reader(&db) {
-                Ok(conn) => scan_under(
-                    &*disk,
-                    &guard,
-                    &Reader { conn: &conn, space },
-                    &secret,
-                    &look,
-                    &mut |found| {
-                        if inbox.put(Event::Found { space, job, found }) {
-                            Ok(())
-                        } else {
-                            Err(Stop)
-                        }
-                    },
-                ),
+                Ok(conn) => {
+                    super::snapshots::sweep(&*disk, &conn, space);
+                    scan_under(
+                        &*disk,
+                        &guard,
+                        &Reader { conn: &conn, space },
+                        &secret,
+                        &look,
+                        &mut |found| {
+                            if inbox.put(Event::Found { space, job, found }) {
+                                Ok(())
+                            } else {
+                                Err(Stop)
+                            }
+                        },
+                    )
+                }
                 Err(error) => Err(ScanError::Base(crate::disk::base::BaseError::new(error))),
             };
             Event::Scanned { space, job, result }

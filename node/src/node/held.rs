@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::{PoisonError, RwLock};
 
+use crate::db::foreign::NotHeld;
 use crate::disk::names::Traits;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, Listed, Meta, ReadAt, RelPath, Stage};
@@ -73,6 +74,18 @@ impl Disk for Held {
         at: u64,
     ) -> io::Result<()> {
         self.disk.copy_range(from, offset, len, stage, at)
+    }
+
+    fn hold_database(&self, path: &RelPath) -> Result<Box<dyn Send>, NotHeld> {
+        self.disk.hold_database(path)
+    }
+
+    fn fold_database(&self, path: &RelPath) -> Result<(), NotHeld> {
+        let let_go = self.let_go.read().unwrap_or_else(PoisonError::into_inner);
+        if *let_go {
+            return Err(NotHeld::Refused("the folder is not in service".to_owned()));
+        }
+        self.disk.fold_database(path)
     }
 
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::db::base;
 use crate::db::{Connection, Db, chunks};
 use crate::disk::hash::Chunk;
 use crate::disk::kept::Store;
-use crate::disk::{RelPath, Stat};
+use crate::disk::{RelPath, Stat, snapshot};
 
 /// Nobody watches a single fetch yet.
 pub(super) struct Quiet;
@@ -57,6 +57,9 @@ impl Here {
     }
 
     fn standing(&self, conn: &Connection, hash: &ContentHash) -> Option<(RelPath, Stat)> {
+        if let Some(found) = snapshot::find(&*self.disk, hash) {
+            return Some(found);
+        }
         base::holding(conn, self.space, hash, 4)
             .ok()?
             .into_iter()

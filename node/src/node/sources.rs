@@ -11,7 +11,7 @@ use super::folders::Folders;
 use crate::content::serve::{Located, Source, SourceError};
 use crate::db::{Connection, Db, base, chunks};
 use crate::disk::kept::Store;
-use crate::disk::{Disk, RelPath};
+use crate::disk::{Disk, RelPath, snapshot};
 use crate::engine::{Engine, Event};
 
 /// Shared with the serving tasks; the engine's thread keeps it up to date.
@@ -105,6 +105,15 @@ impl Source for Served {
         let n = open.n;
         let mut found = self.read(|conn| {
             let mut out = Vec::new();
+            if let Some((path, stat)) = snapshot::find(&*open.disk, hash) {
+                out.push(Located {
+                    disk: open.disk.clone(),
+                    path,
+                    stat,
+                    size: stat.size,
+                    chunks: chunks::get(conn, n, hash)?.map(Arc::new),
+                });
+            }
             for b in base::holding(conn, n, hash, 4)? {
                 let Some(path) = base::path(conn, n, &b.row.id)? else {
                     continue;

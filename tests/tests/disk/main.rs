@@ -4,6 +4,7 @@
 
 mod base;
 mod crash;
+mod database;
 mod perform;
 mod random;
 mod scan;

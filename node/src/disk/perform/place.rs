@@ -5,6 +5,7 @@ use std::io;
 use ownmesh_crypto::ids::ItemId;
 
 use super::{Done, Performer, Refused, came_out};
+use crate::disk::database::{self, Beside};
 use crate::disk::{Meta, MetaKind, PARKED, RelPath, Stat, TMP, private};
 
 impl Performer<'_> {
@@ -78,8 +79,13 @@ impl Performer<'_> {
 
     fn place(&mut self, id: &ItemId, path: &RelPath, tmp: &RelPath, over: Option<&Stat>) -> Done {
         let ours = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
+        self.refuse_beside_database(path)?;
+        let database = database::is_database(self.disk, tmp, &ours).unwrap_or(true);
         match over {
             None => {
+                if database {
+                    self.clear_beside(id, path)?;
+                }
                 self.disk.rename_new(tmp, path)?;
                 self.renamed(tmp, path);
             }
@@ -87,14 +93,21 @@ impl Performer<'_> {
                 if self.expect(id, path, over)?.kind == MetaKind::Dir {
                     return Err(Refused::Changed);
                 }
-                match self.disk.exchange(tmp, path) {
+                let database = database || self.holds_database(path)?;
+                let swapped = if database {
+                    // For a moment of the exchange a new file would stand beside an old log.
+                    Err(io::ErrorKind::Unsupported.into())
+                } else {
+                    self.disk.exchange(tmp, path)
+                };
+                match swapped {
                     Ok(()) => {
                         self.touch_parent(tmp);
                         self.touch_parent(path);
                         self.exchanged(id, path, tmp, over, &ours)?;
                     }
                     Err(e) if e.kind() == io::ErrorKind::Unsupported => {
-                        self.by_parking(id, path, tmp, over)?;
+                        self.by_parking(id, path, tmp, over, database)?;
                     }
                     Err(e) => return Err(e.into()),
                 }
@@ -119,7 +132,7 @@ impl Performer<'_> {
         let out = self.disk.meta_lifted(tmp)?.ok_or(Refused::Missing)?;
         let refused = if out.kind != MetaKind::Dir && came_out(over, &out) {
             match self.discard(id, tmp) {
-                Ok(()) => return Ok(()),
+                Ok(_) => return Ok(()),
                 Err(e) => e,
             }
         } else {
@@ -140,36 +153,66 @@ impl Performer<'_> {
             match self.disk.exchange(tmp, path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => self.put_back(id, tmp, path)?,
                 // In either order both are the user's: the one not at the path goes to the trash.
-                _ => self.discard(id, tmp)?,
+                _ => drop(self.discard(id, tmp)?),
             }
         }
         Err(refused)
     }
 
-    /// The swap where the filesystem cannot exchange: for a moment the path is free.
+    /// The swap where the filesystem cannot exchange, and of a database, with what stands beside it: for
+    /// a moment the path is free.
     fn by_parking(
         &mut self,
         id: &ItemId,
         path: &RelPath,
         tmp: &RelPath,
         over: &Stat,
+        database: bool,
     ) -> Result<(), Refused> {
         let aside = private(PARKED).with(&format!("over-{id}"));
         self.clear(id, &aside)?;
+        let beside = database.then(|| Beside::of(self.disk, path)).transpose()?;
+        // Between the first look and this one the log may have grown.
+        if database {
+            self.expect(id, path, over)?;
+        }
         self.disk.rename_new(path, &aside)?;
         self.renamed(path, &aside);
         let out = self.disk.meta_lifted(&aside)?.ok_or(Refused::Missing)?;
-        if out.kind == MetaKind::Dir || !came_out(over, &out) {
+        let mut as_expected = out.kind != MetaKind::Dir && came_out(over, &out);
+        if let Some(beside) = &beside {
+            as_expected &= self.same_beside(path, beside)?;
+        }
+        if !as_expected {
             self.put_back(id, &aside, path)?;
             return Err(Refused::Changed);
+        }
+        let mut along = Vec::new();
+        if database {
+            along = match self.take_along(id, path) {
+                Ok(along) => along,
+                Err(e) => {
+                    self.put_back(id, &aside, path)?;
+                    return Err(e);
+                }
+            };
+            // What is out of the way is so for good before the new file comes.
+            if let Err(e) = self.disk.sync_dir(&path.parent().unwrap_or_default()) {
+                self.bring_back_beside(&along);
+                self.put_back(id, &aside, path)?;
+                return Err(e.into());
+            }
         }
         match self.disk.rename_new(tmp, path) {
             Ok(()) => {
                 self.renamed(tmp, path);
                 // Whatever fails now, ours is in place; `salvage` brings the old one to the trash.
-                self.discard(id, &aside)
+                let old = self.discard(id, &aside)?;
+                self.fold_in_trash(&old, &along);
+                Ok(())
             }
             Err(e) => {
+                self.bring_back_beside(&along);
                 self.put_back(id, &aside, path)?;
                 Err(match Refused::from(e) {
                     Refused::Occupied => Refused::Changed,

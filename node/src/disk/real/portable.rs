@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::db::foreign::NotHeld;
 use crate::disk::{
     Disk, Listed, Meta, MetaKind, NonUtf8, PRIVATE, ReadAt, RelPath, Stage, TMP, private,
 };
@@ -115,6 +116,14 @@ impl Disk for RealDisk {
         }
         let file = OpenOptions::new().write(true).create_new(true).open(full)?;
         Ok(Box::new(Staged(file)))
+    }
+
+    fn hold_database(&self, path: &RelPath) -> Result<Box<dyn Send>, NotHeld> {
+        super::hold(&self.root, path)
+    }
+
+    fn fold_database(&self, path: &RelPath) -> Result<(), NotHeld> {
+        super::fold(&self.root, path)
     }
 
     fn mkdir(&self, path: &RelPath, _mode: u32) -> io::Result<()> {

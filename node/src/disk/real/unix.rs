@@ -19,6 +19,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use self::staged::Staged;
+use crate::db::foreign::NotHeld;
 use crate::disk::names::{self, Traits};
 use crate::disk::{
     Disk, Listed, Meta, MetaKind, PRIVATE, ReadAt, RelPath, Stage, TMP, copy_by_reading, private,
@@ -352,6 +353,14 @@ impl Disk for RealDisk {
         }
         let rest = self.open(from)?;
         copy_by_reading(&*rest, offset + done, len - done, stage, at + done)
+    }
+
+    fn hold_database(&self, path: &RelPath) -> Result<Box<dyn Send>, NotHeld> {
+        super::hold(&self.root, path)
+    }
+
+    fn fold_database(&self, path: &RelPath) -> Result<(), NotHeld> {
+        super::fold(&self.root, path)
     }
 
     fn mkdir(&self, path: &RelPath, mode: u32) -> io::Result<()> {

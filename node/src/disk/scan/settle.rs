@@ -78,6 +78,10 @@ impl Walk<'_> {
     ) -> Option<Hashed> {
         match result? {
             Ok(hashed) => {
+                if let Some(why) = &hashed.damaged {
+                    let why = format!("taken without what is in its log: {why}");
+                    self.problem(path, ProblemKind::Database, why);
+                }
                 self.report.hashed_bytes += hashed.meta.size;
                 return Some(hashed);
             }
@@ -101,6 +105,7 @@ impl Walk<'_> {
             chunks,
             meta,
             racy,
+            damaged: _,
         } = hashed;
         if let Some(row) = was.filter(|row| row.content.as_ref() == Some(&content)) {
             self.claimed.insert(row.id);
@@ -224,6 +229,7 @@ fn settle_known(row: &BaseRow, hashed: Hashed, found: &mut Vec<Found>) {
         chunks,
         meta,
         racy,
+        damaged: _,
     } = hashed;
     if row.content.as_ref() != Some(&content) {
         found.push(Found::Edited {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::disk::base::{BaseError, BaseReader, BaseRow, kind_on_disk};
 use crate::disk::names::Traits;
-use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath};
+use crate::disk::{Disk, Listed, Meta, Name, PRIVATE, RelPath, database};
 
 /// A directory still to be listed.
 struct Dir {
@@ -175,6 +175,9 @@ impl<'a> Walk<'a> {
             .filter(|row| !self.claimed.contains(&row.id))
             .map(|row| (row.name.clone(), row))
             .collect();
+        for name in database::fold(self.disk, &dir.path, &mut listing) {
+            rows.remove(&name);
+        }
         let mut alike = self.alike(&listing, &rows);
         let first_child = self.dirs.len();
         for Listed { name, meta } in listing {
