@@ -113,8 +113,10 @@ impl Beside {
     /// The database's own stat with this in its ctime: a number that changes with each of them.
     #[must_use]
     pub fn mix(&self, mut meta: Meta) -> Meta {
-        for one in self.wal.iter().chain(&self.journal) {
+        let log = self.wal.iter().map(|meta| (1, meta));
+        for (which, one) in log.chain(self.journal.iter().map(|meta| (2, meta))) {
             for part in [
+                which,
                 one.size,
                 one.mtime_ns.cast_unsigned(),
                 one.ctime_ns.cast_unsigned(),
