@@ -448,8 +448,7 @@ fn names_are_for_people() {
     assert!(genesis(root, SALT, &"ü".repeat(64), 0).is_ok());
 }
 
-/// Two devices open an epoch of the same number at once; everybody seals with the same one and reads both.
-/// Security test 25.
+/// Of names that devices gave one after the other the last one stands, on all.
 #[test]
 fn the_name_given_last_stands() {
     let mut world = World::new();
@@ -480,6 +479,8 @@ fn the_name_given_last_stands() {
     assert!(name(&world.nas, world.set.view(), nas, "a\nb", 1).is_err());
 }
 
+/// Two devices open an epoch of the same number at once; everybody seals with the same one and reads both.
+/// Security test 25.
 #[test]
 fn concurrent_epochs() {
     let mut world = World::new();
