@@ -146,7 +146,7 @@ pub enum Effect {
         /// Its folder.
         path: String,
     },
-    /// Mark the folder that stands there now as the space's; [`Engine::marked`] follows.
+    /// Mark the folder that stands there now as the space's; [`super::Engine::marked`] follows.
     Mark {
         /// Space row.
         space: i64,
