@@ -82,6 +82,7 @@ pub const ALL: &[Story] = &[
     ("a space left unheard", left_while_away),
     ("a space left while waited for", left_while_waiting),
     ("a file written while waited for", written_while_waiting),
+    ("waited for after joining", waited_for_after_joining),
     ("a scan that failed", scan_that_failed),
     ("a giver that leaves", giver_leaves),
     ("a giver that is stopped", giver_is_stopped),

@@ -50,6 +50,7 @@ told!(
     left_while_away,
     left_while_waiting,
     written_while_waiting,
+    waited_for_after_joining,
     scan_that_failed,
     giver_leaves,
     giver_is_stopped,

@@ -306,7 +306,7 @@ impl Engine {
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         let spaces = self.spaces.values().filter_map(|s| s.deadline());
-        let waits = self.waits.iter().map(|w| w.until);
+        let waits = self.waits.iter().map(|w| w.due(self.seen_at.mono));
         let awake = self.spaces.values().filter(|s| !s.is_paused());
         let seeks = awake.filter_map(|s| s.seek_at);
         let window = self.pairing.as_ref().map(|w| w.until);

@@ -11,7 +11,8 @@ use crate::db::{DbError, dirty, logs, spaces};
 /// Somebody waiting.
 #[derive(Debug)]
 pub(super) struct Wait {
-    pub(super) until: u64,
+    begun: u64,
+    until: u64,
     spaces: Vec<Waited>,
     device: Option<DeviceId>,
     all: bool,
@@ -26,6 +27,22 @@ struct Waited {
     vector: Option<Vector>,
     scan: Option<oneshot::Receiver<Result<(), CommandError>>>,
 }
+
+impl Wait {
+    /// When it has to be looked at again, whatever happens.
+    pub(super) fn due(&self, now: u64) -> u64 {
+        let patience = self.begun.saturating_add(HEARD);
+        if now < patience {
+            patience.min(self.until)
+        } else {
+            self.until
+        }
+    }
+}
+
+/// How long connected devices are given to tell all they have, ms. A device that never stops writing is
+/// not waited for longer than that.
+const HEARD: u64 = 60_000;
 
 /// Without a time-out given, ms.
 const DEFAULT: u64 = 600_000;
@@ -46,6 +63,7 @@ impl Engine {
                     .map_or(DEFAULT, |s| s.saturating_mul(1_000));
                 let until = now.mono.saturating_add(time);
                 self.waits.push(Wait {
+                    begun: now.mono,
                     until,
                     spaces,
                     device,
@@ -101,7 +119,8 @@ impl Engine {
             for waited in &mut wait.spaces {
                 let space = self.spaces.get(&waited.n);
                 hopeless |= space.is_some_and(|s| s.is_paused() && s.pause_ends().is_none());
-                match self.look(waited, wait.device, wait.all, now)? {
+                let early = now.mono < wait.begun.saturating_add(HEARD);
+                match self.look(waited, wait.device, wait.all, early, now)? {
                     Ok(more) => reasons.extend(more),
                     Err(error) => failed = Some(error),
                 }
@@ -126,6 +145,7 @@ impl Engine {
         waited: &mut Waited,
         device: Option<DeviceId>,
         all: bool,
+        early: bool,
         now: Now,
     ) -> Result<Result<Vec<String>, CommandError>, DbError> {
         let Some(space) = self.spaces.get(&waited.n) else {
@@ -197,6 +217,9 @@ impl Engine {
             }
         };
         let members = spaces::members(conn, waited.n)?;
+        if early {
+            reasons.extend(self.not_come_yet(space, waited.n, &members)?);
+        }
         let mut lacking = Vec::new();
         let mut confirmed = 0;
         for (id, entry) in &self.registry.view().devices {
@@ -247,6 +270,33 @@ impl Engine {
             reasons.extend(lacking);
         }
         Ok(Ok(reasons))
+    }
+
+    /// Connected devices that have told of more than has come here, or nothing yet: of what they have
+    /// nothing would be missing here only because nothing is known of it.
+    fn not_come_yet(
+        &self,
+        space: &Space,
+        n: i64,
+        members: &[spaces::Member],
+    ) -> Result<Vec<String>, DbError> {
+        let have = logs::vector(self.db.read(), n)?;
+        let items = space.row.totals.items.max(0).cast_unsigned();
+        let mut out = Vec::new();
+        for (id, peer) in &self.peers {
+            let behind = match peer.spaces.get(&space.row.id) {
+                Some(theirs) if theirs.joined && !theirs.paused => {
+                    !have.covers(&theirs.vector) || items < theirs.items
+                }
+                Some(_) => false,
+                None => members.iter().any(|m| m.device == *id && m.joined),
+            };
+            if behind {
+                let (name, device) = (&space.name, self.device_name(id));
+                out.push(format!("{name}: not all has come from {device} yet"));
+            }
+        }
+        Ok(out)
     }
 
     /// Why nothing goes to a device by its user's wish or by that of this one's, if so.

@@ -54,6 +54,33 @@ pub fn written_while_waiting() {
     assert!(reply.done, "bob has it: {:?}", reply.reasons);
 }
 
+/// A device joins and asks at once whether all is there.
+pub fn waited_for_after_joining() {
+    let mut world = World::new(7, &["alice", "bob"], 2);
+    world.weather = Weather::calm();
+    world.start(0);
+    world.start(1);
+    world.add(0);
+    act(&mut world, 0, |d| {
+        for n in 0..3 {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        }
+    });
+    connect(&mut world);
+    world.add(1);
+    let mut reply = wait(&mut world, 1, None, false);
+    let until = world.now + 600_000;
+    let answer = loop {
+        if let Ok(answer) = reply.try_recv() {
+            break answer.expect("no error");
+        }
+        assert!(world.now < until, "no answer");
+        world.step();
+    };
+    assert!(answer.done, "{:?}", answer.reasons);
+    assert_eq!(files(&world, 1).len(), 3, "nothing known was missing");
+}
+
 /// Most of a folder goes, that is confirmed; the rest goes within a minute of it: it is asked again.
 pub fn deleted_after_the_answer() {
     let mut world = world(&["alice", "bob"], 2);
