@@ -307,7 +307,7 @@ fn a_mass_deletion_at_which_the_others_stopped_is_undone() {
         let space = laptop.space();
         check(space["state"] == "stopped", space)
     });
-    assert_eq!(laptop.tree(), good);
+    // What the desktop told of before it had seen all of it go may be in the trash here by now.
     let done = laptop.json(&["undo", "--device", "desktop", "--since", &since, "--yes"]);
     assert_eq!(names(&done, "items").len(), 31, "{done}");
     settle(&laptop, &desktop, "it is undone");
