@@ -11,6 +11,9 @@ use crate::testing::{keys, low_order, rng};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 
+/// Whether counts are as large as the list of security tests has them.
+const FULL: bool = option_env!("MESH_E2E_FULL").is_some();
+
 const DOCS: SpaceId = SpaceId::from_bytes([7; 16]);
 
 /// A laptop with a mesh of its own and an open window, and a phone outside.

@@ -65,15 +65,13 @@ fn operation(route: &Route) -> Value {
 
 /// The schemas; `"name?"` in a table marks what may be null or absent.
 fn schemas() -> Value {
-    let time = json!({ "type": "string", "format": "date-time" });
-    let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
-    let word = |words: &[&str]| json!({ "type": "string", "enum": words });
-    let (text, count, flag) = (
-        json!({ "type": "string" }),
-        json!({ "type": "integer", "minimum": 0 }),
-        json!({ "type": "boolean" }),
-    );
-    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let Parts {
+        text,
+        count,
+        flag,
+        time,
+        texts,
+    } = parts();
     let kinds: Vec<_> = Kind::ALL.iter().map(|kind| json!(kind)).collect();
     let route = word(&[
         "lan", "direct", "punched", "relay", "mailbox", "bucket", "none",
@@ -141,20 +139,48 @@ fn schemas() -> Value {
     all
 }
 
+/// What schemas are put together from.
+struct Parts {
+    text: Value,
+    /// Never negative.
+    count: Value,
+    flag: Value,
+    time: Value,
+    texts: Value,
+}
+
+fn parts() -> Parts {
+    let text = json!({ "type": "string" });
+    Parts {
+        count: json!({ "type": "integer", "minimum": 0 }),
+        flag: json!({ "type": "boolean" }),
+        time: json!({ "type": "string", "format": "date-time" }),
+        texts: json!({ "type": "array", "items": text }),
+        text,
+    }
+}
+
 fn one(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
+fn list(name: &str) -> Value {
+    json!({ "type": "array", "items": one(name) })
+}
+
+fn word(words: &[&str]) -> Value {
+    json!({ "type": "string", "enum": words })
+}
+
 /// The schemas of the ignore rules.
 fn ignoring() -> Value {
-    let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
-    let one = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    let (text, count, flag) = (
-        json!({ "type": "string" }),
-        json!({ "type": "integer", "minimum": 0 }),
-        json!({ "type": "boolean" }),
-    );
-    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let Parts {
+        text,
+        count,
+        flag,
+        texts,
+        ..
+    } = parts();
     let v = &count;
     json!({
         "Ignore": object(&[("v", v), ("space", &text), ("rules", &list("IgnoreRule")), ("problems", &texts), ("held_items", &count)]),

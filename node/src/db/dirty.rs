@@ -4,7 +4,7 @@
 //! changes an item's place, life or content marks it in the same transaction.
 
 use ownmesh_crypto::ItemId;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 
 use super::{DbError, id, ids};
 
@@ -62,11 +62,14 @@ pub fn after(
     let mut query = conn.prepare_cached(
         "SELECT n, item FROM dirty WHERE space = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
     )?;
-    let mut rows = query.query(params![
+    listed(query.query(params![
         space,
         after,
         i64::try_from(limit).unwrap_or(i64::MAX)
-    ])?;
+    ])?)
+}
+
+fn listed(mut rows: Rows<'_>) -> Result<Vec<(i64, ItemId)>, DbError> {
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
         out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
@@ -88,17 +91,12 @@ pub fn small(
     let mut query = conn.prepare_cached(
         "SELECT n, item FROM dirty WHERE n > ?2 AND space = ?1 AND bytes BETWEEN 1 AND ?3 ORDER BY n DESC LIMIT ?4",
     )?;
-    let mut rows = query.query(params![
+    listed(query.query(params![
         space,
         after,
         bytes.cast_signed(),
         i64::try_from(limit).unwrap_or(i64::MAX)
-    ])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push((row.get(0)?, id(&row.get::<_, Vec<u8>>(1)?, "item id")?));
-    }
-    Ok(out)
+    ])?)
 }
 
 /// How many items are on the list, and their bytes.

@@ -335,11 +335,16 @@ pub fn flush(disk: &dyn Disk, files: &[RelPath]) -> io::Result<()> {
 
 /// Reads a file of at most 4 KiB, such as the marker.
 pub(crate) fn read_small(disk: &dyn Disk, path: &RelPath) -> io::Result<Vec<u8>> {
-    let file = disk.open(path)?;
-    let mut bytes = vec![0; 4096];
+    read_up_to(disk, path, 4096)
+}
+
+/// The first `limit` bytes of a file, or all it has.
+pub(crate) fn read_up_to(disk: &dyn Disk, path: &RelPath, limit: u64) -> io::Result<Vec<u8>> {
+    let open = disk.open(path)?;
+    let mut bytes = vec![0; usize::try_from(limit).unwrap_or(usize::MAX)];
     let mut len = 0;
     while len < bytes.len() {
-        match file.read_at(&mut bytes[len..], len as u64)? {
+        match open.read_at(&mut bytes[len..], len as u64)? {
             0 => break,
             got => len += got,
         }

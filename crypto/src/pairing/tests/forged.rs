@@ -15,17 +15,11 @@ fn random(rng: &mut StdRng) -> [u8; 32] {
 /// him to that (test 13). Two words agree once in four million runs; one word, the control that this would be seen, once in 2,048.
 #[test]
 fn words_of_two_handshakes_agree_by_chance_alone() {
-    between_two_handshakes(1 << 16, 1);
-}
-
-/// The same at the size of the list.
-#[test]
-#[ignore = "half a minute"]
-fn words_of_two_million_handshakes() {
-    between_two_handshakes(1 << 21, 2);
-}
-
-fn between_two_handshakes(runs: u32, most: u32) {
+    let (runs, most) = if FULL {
+        (1 << 21, 2)
+    } else {
+        (1_u32 << 16, 1_u32)
+    };
     let mut rng = rng(12);
     let (mut both, mut one) = (0, 0);
     for _ in 0..runs {
@@ -50,17 +44,7 @@ fn between_two_handshakes(runs: u32, most: u32) {
 /// Security test 12.
 #[test]
 fn words_without_commitment_would_be_forged() {
-    forge(11);
-}
-
-/// The same at the size of the list.
-#[test]
-#[ignore = "half a minute"]
-fn sixteen_bits_of_words_would_be_forged() {
-    forge(16);
-}
-
-fn forge(bits: u32) {
+    let bits = if FULL { 16 } else { 11_u32 };
     let naive = |hash: &[u8; 32]| {
         let [first, second, _] = words(hash, &[0; 32], &[0; 32]);
         let place = |word| {

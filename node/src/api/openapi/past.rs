@@ -2,19 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::object;
+use super::{Parts, list, object, parts, word};
 
 /// These schemas, under their names.
 pub(super) fn schemas() -> Value {
-    let time = json!({ "type": "string", "format": "date-time" });
-    let list = |name: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
-    let word = |words: &[&str]| json!({ "type": "string", "enum": words });
-    let (text, count, flag) = (
-        json!({ "type": "string" }),
-        json!({ "type": "integer", "minimum": 0 }),
-        json!({ "type": "boolean" }),
-    );
-    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let Parts {
+        text,
+        count,
+        flag,
+        time,
+        texts,
+    } = parts();
     let v = &count;
     json!({
         "Trash": object(&[("v", v), ("trash", &list("TrashEntry"))]),

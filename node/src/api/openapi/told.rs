@@ -2,20 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::{object, one};
+use super::{Parts, list, object, one, parts, word};
 
 /// By name.
 pub(super) fn schemas() -> [(&'static str, Value); 12] {
-    let (text, count, flag) = (
-        json!({ "type": "string" }),
-        json!({ "type": "integer", "minimum": 0 }),
-        json!({ "type": "boolean" }),
-    );
-    let texts = json!({ "type": "array", "items": text });
-    let time = json!({ "type": "string", "format": "date-time" });
-    let list = |name: &str| json!({ "type": "array", "items": one(name) });
-    let state = json!({ "type": "string", "enum": ["outside", "private", "unknown", "odd_kind", "paused", "stopped",
-        "problem", "new", "changed", "waiting", "deleted", "conflict", "in_sync"] });
+    let Parts {
+        text,
+        count,
+        flag,
+        time,
+        texts,
+    } = parts();
+    let state = word(&[
+        "outside", "private", "unknown", "odd_kind", "paused", "stopped", "problem", "new",
+        "changed", "waiting", "deleted", "conflict", "in_sync",
+    ]);
     let rates = [("up?", &count), ("down?", &count)];
     [
         (

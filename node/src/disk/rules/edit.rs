@@ -5,9 +5,11 @@
 
 use std::io;
 
+use ownmesh_crypto::ItemId;
+
 use super::files::text;
 use super::{RuleFile, Rules, Texts, patterns};
-use crate::disk::{Disk, RelPath, TMP, private, read_small};
+use crate::disk::{Disk, RelPath, TMP, private, read_up_to, trash};
 
 /// How often a file that somebody else writes meanwhile is read again.
 const TRIES: usize = 5;
@@ -149,11 +151,18 @@ fn put(disk: &dyn Disk, path: &RelPath, before: &str, after: &str) -> io::Result
         },
         Some(_) => {
             disk.exchange(&staged, path)?;
-            let same = read_all(disk, &staged)? == before.as_bytes();
+            let same = holds(disk, &staged, before);
             if !same {
                 disk.exchange(&staged, path)?;
             }
-            disk.remove(&staged)?;
+            if same || holds(disk, &staged, after) {
+                disk.remove(&staged)?;
+            } else {
+                // Saved once more between the two: the former save of the user's.
+                let seconds = u64::try_from(disk.now_ns() / 1_000_000_000).unwrap_or(0);
+                let name = trash::name(seconds, &ItemId::ROOT, path.as_str());
+                trash::put(disk, &staged, &name)?;
+            }
             same
         }
     };
@@ -161,22 +170,12 @@ fn put(disk: &dyn Disk, path: &RelPath, before: &str, after: &str) -> io::Result
     Ok(placed)
 }
 
-fn read_all(disk: &dyn Disk, path: &RelPath) -> io::Result<Vec<u8>> {
-    let open = disk.open(path)?;
-    let size = usize::try_from(open.meta()?.size).unwrap_or(usize::MAX);
-    if size <= 4_000 {
-        return read_small(disk, path);
-    }
-    let mut bytes = vec![0; size];
-    let mut len = 0;
-    while len < bytes.len() {
-        match open.read_at(&mut bytes[len..], len as u64)? {
-            0 => break,
-            got => len += got,
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
+/// Whether exactly these bytes stand there.
+fn holds(disk: &dyn Disk, path: &RelPath, text: &str) -> bool {
+    let limit = u64::try_from(text.len())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    read_up_to(disk, path, limit).is_ok_and(|bytes| bytes == text.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{BadRule, RuleFile, Rules, Texts, patterns};
-use crate::disk::{Disk, MetaKind, RelPath};
+use crate::disk::{Disk, MetaKind, RelPath, read_up_to};
 
 /// A longer rule file is refused, bytes: every path is held against every line.
 pub const LIMIT: u64 = 256 << 10;
@@ -103,20 +103,7 @@ pub(super) fn text(disk: &dyn Disk, file: RuleFile) -> Result<String, String> {
             "it has {size} bytes, more than {LIMIT}; name directories instead of files"
         ));
     }
-    let read = || -> io::Result<Vec<u8>> {
-        let open = disk.open(&path)?;
-        let mut bytes = vec![0; usize::try_from(LIMIT).unwrap_or(usize::MAX)];
-        let mut len = 0;
-        while len < bytes.len() {
-            match open.read_at(&mut bytes[len..], len as u64)? {
-                0 => break,
-                got => len += got,
-            }
-        }
-        bytes.truncate(len);
-        Ok(bytes)
-    };
-    match read() {
+    match read_up_to(disk, &path, LIMIT) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()),
         // Replaced in this moment: the next look reads the new one.
         Err(e) => Err(e.to_string()),
