@@ -289,6 +289,16 @@ impl Device {
         }
     }
 
+    /// What it says of another device; null if it knows none of that name.
+    pub(crate) fn peer(&self, name: &str) -> Value {
+        let status = self.json(&["status"]);
+        let mut peers = status["peers"].as_array().unwrap().iter();
+        peers
+            .find(|p| p["name"] == name)
+            .cloned()
+            .unwrap_or_default()
+    }
+
     /// Bytes of memory the node uses now.
     pub(crate) fn memory(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

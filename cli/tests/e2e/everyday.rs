@@ -5,23 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::world::{Dice, World, check, settle, until};
-
-fn peer(device: &Device, name: &str) -> Value {
-    let peers = device.json(&["status"])["peers"]
-        .as_array()
-        .unwrap()
-        .clone();
-    let found = peers.into_iter().find(|p| p["name"] == name);
-    found.unwrap_or(Value::Null)
-}
-
-fn connected(device: &Device, name: &str, wanted: bool) {
-    until("the connection", || {
-        let peer = peer(device, name);
-        check(peer["connected"] == wanted, peer)
-    });
-}
+use crate::world::{Dice, World, check, connected, settle, until};
 
 #[test]
 fn a_paused_space_neither_sends_nor_takes_and_catches_up() {
@@ -182,7 +166,7 @@ fn a_blocked_device_is_cut_off_until_it_is_unblocked() {
     laptop.json(&["device", "block", "desktop"]);
     connected(&laptop, "desktop", false);
     connected(&desktop, "laptop", false);
-    assert_eq!(peer(&laptop, "desktop")["blocked"], true);
+    assert_eq!(laptop.peer("desktop")["blocked"], true);
     laptop.write("a", "2");
     // What it tries from its side is refused, also after a restart.
     laptop.kill();
@@ -191,8 +175,8 @@ fn a_blocked_device_is_cut_off_until_it_is_unblocked() {
     let waited = laptop.mesh(&["wait", "--timeout", "3", "--all"]);
     assert_eq!(waited.code, 7);
     assert!(waited.stdout.contains("blocked here"), "{waited:?}");
-    assert_eq!(peer(&laptop, "desktop")["connected"], false);
-    assert_eq!(peer(&desktop, "laptop")["connected"], false);
+    assert_eq!(laptop.peer("desktop")["connected"], false);
+    assert_eq!(desktop.peer("laptop")["connected"], false);
     assert_eq!(desktop.read("a").unwrap(), b"1");
     let status = laptop.json(&["status"]);
     assert_eq!(
@@ -244,7 +228,7 @@ fn a_new_name_travels_and_conflict_copies_follow_it() {
     desktop.kill();
     desktop.up();
     assert_eq!(desktop.json(&["status"])["device"]["name"], "cellar");
-    assert_eq!(peer(&laptop, "cellar")["name"], "cellar");
+    assert_eq!(laptop.peer("cellar")["name"], "cellar");
     assert_eq!(
         laptop.refused(4, &["device", "rename", "cellar", "laptop"])["item"],
         "laptop"

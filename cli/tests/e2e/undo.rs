@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::tree::Tree;
-use crate::world::{Dice, World, check, full, settle, until};
+use crate::world::{Dice, World, check, connected, full, settle, until};
 
 /// This moment, as `--since` takes it.
 fn moment() -> String {
@@ -208,6 +208,7 @@ fn bytes_that_only_anothers_trash_has_are_fetched_or_listed() {
 
     laptop.up();
     settle(&laptop, &desktop, "together again");
+    connected(&desktop, "laptop", true);
     let done = desktop.json(&undo);
     assert_eq!(names(&done, "items"), ["large", "n1", "n2", "n3"]);
     assert_eq!(names(&done, "missing"), Vec::<String>::new());
@@ -266,9 +267,12 @@ fn an_undo_that_is_killed_did_all_or_nothing() {
     laptop.scan();
     settle(&laptop, &desktop, "the mistake");
     let wrecked = laptop.tree();
-    let undo = ["undo", "--device", "laptop", "--since", &since, "--yes"];
+    // A node started by the command itself would outlive the kill.
+    let mut undo = vec!["--no-start", "undo", "--device", "laptop"];
+    undo.extend(["--since", &since, "--yes"]);
     // Its own user did it: all the bytes come from the desktop's trash.
-    for after in [0, 30, 60, 120, 250, 500] {
+    for after in [0, 20, 40, 60, 80, 110, 150, 200, 300, 500] {
+        connected(&laptop, "desktop", true);
         let asked = laptop.talk(&undo);
         std::thread::sleep(std::time::Duration::from_millis(after));
         laptop.kill();
@@ -285,6 +289,7 @@ fn an_undo_that_is_killed_did_all_or_nothing() {
             break;
         }
     }
+    connected(&laptop, "desktop", true);
     laptop.json(&undo);
     settle(&laptop, &desktop, "at last");
     assert_eq!(laptop.tree().differences(&good), Vec::<String>::new());

@@ -145,6 +145,15 @@ pub(crate) fn until<S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Re
     }
 }
 
+/// Waits until a device has a connection to another, or has none.
+#[track_caller]
+pub(crate) fn connected(device: &Device, name: &str, wanted: bool) {
+    until("the connection", || {
+        let peer = device.peer(name);
+        check(peer["connected"] == wanted, peer)
+    });
+}
+
 /// Ok if `holds`, otherwise what was seen.
 pub(crate) fn check<S>(holds: bool, seen: S) -> Result<(), S> {
     if holds { Ok(()) } else { Err(seen) }
