@@ -21,6 +21,8 @@ pub enum WhyState {
     Unknown,
     /// On the disk, and of a kind that does not travel: a socket, a device, a pipe.
     OddKind,
+    /// An ignore rule keeps it out.
+    Ignored,
     /// The space is paused.
     Paused,
     /// The space is stopped and asks.

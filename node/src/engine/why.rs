@@ -4,7 +4,7 @@
 //! logs themselves, as far back as they are held and not further than a person waits for an answer.
 
 use ownmesh_crdt::batch::open_batch;
-use ownmesh_crdt::item::{Content, ItemState};
+use ownmesh_crdt::item::{Content, ItemState, Kind};
 use ownmesh_crypto::{DeviceId, ItemId, KeyId};
 
 use super::{Engine, Now, Space};
@@ -12,7 +12,8 @@ use crate::command::CommandError;
 use crate::db::base::Base;
 use crate::db::items::ItemRow;
 use crate::db::{DbError, base, dirty, items, logs, spaces};
-use crate::disk::PRIVATE;
+use crate::disk::rules::Decision;
+use crate::disk::{PRIVATE, RelPath};
 use crate::status::{Problem, Time};
 use crate::why::{OnDisk, Why, WhyDevice, WhyState};
 
@@ -192,7 +193,14 @@ impl Engine {
         let (state, next) = self.plain(space, why, known, now)?;
         (why.state, why.next) = match held {
             // What is settled stays so, whatever the space waits for.
-            Some(held) if !matches!(state, WhyState::InSync | WhyState::OddKind) => held,
+            Some(held)
+                if !matches!(
+                    state,
+                    WhyState::InSync | WhyState::OddKind | WhyState::Ignored
+                ) =>
+            {
+                held
+            }
             _ => (state, next),
         };
         Ok(())
@@ -215,6 +223,19 @@ impl Engine {
             why.words.push(problem.reason.clone());
             let next = "it is tried again by itself; mesh scan looks at once";
             return Ok((WhyState::Problem, next.into()));
+        }
+        if let Some(rule) = ignored(space, why, known) {
+            let (line, file) = (rule.line, rule.file.path());
+            why.words.push(format!(
+                "line {line} of {file} ignores it: {}",
+                rule.pattern
+            ));
+            if known.state.is_some() {
+                why.words
+                    .push("what the other devices have of it stays as it is".into());
+            }
+            let next = format!("nothing, until that line goes from {file}");
+            return Ok((WhyState::Ignored, next));
         }
         let alive = known.row.as_ref().is_some_and(|row| row.spot.alive);
         let by = why.changed_by.clone();
@@ -481,9 +502,19 @@ fn problem(space: &Space, path: &str) -> Option<Problem> {
     })
 }
 
+/// The rule that keeps a path out.
+fn ignored(space: &Space, why: &Why, known: &Known) -> Option<Decision> {
+    let path = RelPath::parse(&why.path).ok()?;
+    let is_dir = match &why.on_disk {
+        Some(disk) => disk.kind == "directory",
+        None => known.row.as_ref()?.spot.kind == Some(Kind::Dir),
+    };
+    let rule = space.ignoring.rules.decide(&path, is_dir);
+    rule.filter(|rule| rule.ignored)
+}
+
 /// Whether the disk shows something else than what was last taken in, as far as size and time tell.
 fn changed(disk: &OnDisk, b: &Base) -> bool {
-    use ownmesh_crdt::item::Kind;
     let kind = match b.row.kind {
         Kind::File => "file",
         Kind::Dir => "directory",

@@ -14,8 +14,8 @@ pub(super) fn schemas() -> [(&'static str, Value); 12] {
         texts,
     } = parts();
     let state = word(&[
-        "outside", "private", "unknown", "odd_kind", "paused", "stopped", "problem", "new",
-        "changed", "waiting", "deleted", "conflict", "in_sync",
+        "outside", "private", "unknown", "odd_kind", "ignored", "paused", "stopped", "problem",
+        "new", "changed", "waiting", "deleted", "conflict", "in_sync",
     ]);
     let rates = [("up?", &count), ("down?", &count)];
     [
