@@ -30,6 +30,7 @@ mod private;
 pub use make::{Fresh, InitError, Joined, Vacant, looks_like_home, platform, random_u64, rng};
 
 pub use private::runtime_dir;
+pub(crate) use private::same;
 
 /// Longest socket path: `sun_path` has 104 bytes on the BSDs and macOS, 108 on Linux, one of them the final zero.
 const MAX_SOCKET_PATH: usize = 103;
@@ -280,7 +281,7 @@ impl Home {
             let _ = fs::remove_file(self.making_path());
         }
         Ok(NodeLock {
-            _file: file,
+            file,
             home: self.clone(),
         })
     }
@@ -379,7 +380,7 @@ impl Home {
 /// The proof that this process has the home for itself. Dropping it gives the home back.
 #[derive(Debug)]
 pub struct NodeLock {
-    _file: File,
+    file: File,
     home: Home,
 }
 
@@ -387,6 +388,16 @@ impl NodeLock {
     /// The home that is held.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Whether the home on the disk is still the one that is held: it may have been removed, and another made in its
+    /// place.
+    pub fn stands(&self) -> bool {
+        let (Ok(held), Ok(there)) = (self.file.metadata(), fs::metadata(self.home.lock_path()))
+        else {
+            return matches!(self.home.lock_path().try_exists(), Err(_) | Ok(true));
+        };
+        same(&held, &there)
     }
 }
 

@@ -3,14 +3,13 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ownmesh_node::api::Api;
 use ownmesh_node::command::{CommandError, ErrorReply, Kind};
 use ownmesh_node::db::DbError;
 use ownmesh_node::engine::StartError;
-use ownmesh_node::home::{Home, why_no_database, with_sources};
+use ownmesh_node::home::{Home, NodeLock, why_no_database, with_sources};
 use ownmesh_node::node::{Handle, Node, NodeError, Options};
 use ownmesh_node::status::{Status, VERSION};
 use serde_json::json;
@@ -124,11 +123,10 @@ async fn serve(context: &Context, args: &Args) -> Result<End> {
     if args.detached {
         ready(&json!({ "ready": true }));
     }
-    let gone = home_gone(context.home.root().to_path_buf());
     let stop = async {
         tokio::select! {
             () = stop => {}
-            () = gone => tracing::error!("the home is gone"),
+            () = home_gone(&lock) => tracing::error!("the home is gone"),
         }
     };
     api.serve(handle.clone(), stop).await;
@@ -139,12 +137,12 @@ async fn serve(context: &Context, args: &Args) -> Result<End> {
     Ok(End::Done)
 }
 
-/// Completes when the home directory is not there any more: a node without one would answer nobody,
-/// and write its database to files that have no name.
-async fn home_gone(home: PathBuf) {
+/// Completes when the home is not there any more, or another one is in its place: a node without one
+/// would answer nobody, and write its database to files that have no name.
+async fn home_gone(lock: &NodeLock) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if matches!(home.try_exists(), Ok(false)) {
+        if !lock.stands() {
             return;
         }
     }

@@ -181,6 +181,30 @@ fn after_a_kill_the_next_node_takes_over() {
     assert_eq!(laptop.json(&["up"])["started"], true);
 }
 
+/// Somebody starts over without stopping the node.
+#[test]
+fn a_node_whose_home_was_made_anew_ends() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    laptop.json(&["down"]);
+    let mut old = laptop
+        .command(&["up", "--foreground"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it answers", || {
+        laptop.mesh(&["--no-start", "status"]).code == 0
+    });
+    let was = laptop.json(&["status"])["device"]["id"].clone();
+    fs::remove_dir_all(&laptop.home).unwrap();
+    let laptop = laptop.init();
+    until("the old one ends", || old.try_wait().unwrap().is_some());
+    let status = laptop.json(&["--no-start", "status"]);
+    assert_ne!(status["device"]["id"], was);
+    assert_eq!(laptop.json(&["down"])["stopped"], true);
+}
+
 #[test]
 fn a_long_home_has_its_socket_elsewhere() {
     let world = World::new();

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
 
 /// Binds `path`, taking the place of a socket that a crash left. The caller holds the home's lock.
-pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, fs::Metadata)> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path)?,
         Ok(_) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
@@ -18,7 +18,7 @@ pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     // The directory is 0700, so nobody slips in between.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    Ok((listener, fs::symlink_metadata(path)?))
 }
 
 /// Whether the other end is a process of this user.

@@ -63,6 +63,8 @@ impl From<ApiError> for CommandError {
 pub struct Api {
     #[cfg(unix)]
     listener: tokio::net::UnixListener,
+    #[cfg(unix)]
+    bound: std::fs::Metadata,
     path: PathBuf,
     home: Home,
 }
@@ -75,13 +77,15 @@ impl Api {
         let path = lock.home().socket()?;
         #[cfg(unix)]
         {
-            let listener = listen::bind(&path).map_err(|source| ApiError::Listen {
+            let bound = listen::bind(&path);
+            let (listener, bound) = bound.map_err(|source| ApiError::Listen {
                 path: path.clone(),
                 source,
             })?;
             let home = lock.home().clone();
             Ok(Self {
                 listener,
+                bound,
                 path,
                 home,
             })
@@ -109,7 +113,10 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        // Within the lock: nobody else can have made a new one at this path.
-        let _ = std::fs::remove_file(&self.path);
+        // Unless the home was removed, and the node of another one in its place listens there.
+        #[cfg(unix)]
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| crate::home::same(&m, &self.bound)) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }

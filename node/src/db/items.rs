@@ -365,13 +365,7 @@ pub fn claims(
     dir: &ItemId,
     name: &str,
 ) -> Result<Vec<(ItemId, Spot)>, DbError> {
-    listed(
-        conn,
-        &format!(
-            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 1 ORDER BY +id"
-        ),
-        &[&space, dir.as_bytes(), &name],
-    )
+    named(conn, space, dir, name, true)
 }
 
 /// Dead items that had `name` in `dir` when they died.
@@ -384,12 +378,22 @@ pub fn graves(
     dir: &ItemId,
     name: &str,
 ) -> Result<Vec<(ItemId, Spot)>, DbError> {
+    named(conn, space, dir, name, false)
+}
+
+fn named(
+    conn: &Connection,
+    space: i64,
+    dir: &ItemId,
+    name: &str,
+    alive: bool,
+) -> Result<Vec<(ItemId, Spot)>, DbError> {
     listed(
         conn,
         &format!(
-            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = 0 ORDER BY +id"
+            "SELECT {SPOT} FROM item WHERE space = ?1 AND ep = ?2 AND name = ?3 AND alive = ?4 ORDER BY +id"
         ),
-        &[&space, dir.as_bytes(), &name],
+        &[&space, dir.as_bytes(), &name, &alive],
     )
 }
 

@@ -43,6 +43,19 @@ pub(super) fn options() -> OpenOptions {
     options
 }
 
+/// Whether two looks saw the same file.
+pub(crate) fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (a.dev(), a.ino()) == (b.dev(), b.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        a.created().ok() == b.created().ok()
+    }
+}
+
 /// Opens for reading; a link at that place is refused.
 pub(super) fn open_no_follow(path: &Path) -> Result<File, HomeError> {
     options()
