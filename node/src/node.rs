@@ -458,7 +458,12 @@ impl Runner {
             Effect::Sync { space, job, files } => self.folders.sync(space, job, files),
             Effect::Discard { space, staged } => self.folders.discard(space, staged),
             Effect::Sweep { space } => self.folders.sweep(space),
-            Effect::Perform { space, job, steps } => self.folders.perform(space, job, steps),
+            Effect::Perform {
+                space,
+                job,
+                steps,
+                replaced,
+            } => self.folders.perform(space, job, steps, replaced),
             Effect::Fetch {
                 space,
                 job,

@@ -5,24 +5,21 @@
 //! act between two calls to the disk.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use ownmesh_crdt::item::ItemState;
-use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId};
-use ownmesh_node::content::answer::{Located, Source, SourceError, answer};
-use ownmesh_node::content::wire::{Ask, Head, Status, WantFile};
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 use ownmesh_node::db::{base, items};
 use ownmesh_node::disk::base::{BaseError, BaseReader, BaseRow};
-use ownmesh_node::disk::hash::Chunk;
 use ownmesh_node::disk::perform::{Step, perform};
 use ownmesh_node::disk::rules::scan_under;
 use ownmesh_node::disk::scan::{Found, Guard, Look};
-use ownmesh_node::disk::{Disk, Meta, RelPath, trash};
-use ownmesh_node::engine::{Effect, Engine, Event, Missed, Notice, Now, Want, WantResult};
+use ownmesh_node::disk::{Disk, RelPath, trash};
+use ownmesh_node::engine::{Effect, Engine, Event, Notice, Now, Want, WantResult};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::link::pair;
 use crate::mem_disk::MemDisk;
 use crate::transition::{below, one_in, user};
 use crate::world::{Act, World};
@@ -55,29 +52,6 @@ impl BaseReader for Shared<'_> {
 
     fn path_of(&self, id: &ItemId) -> Result<Option<RelPath>, BaseError> {
         self.with(|r| r.path_of(id))
-    }
-}
-
-/// What one device says of its contents to another.
-struct Holder {
-    files: Vec<Located>,
-    superseded: std::sync::Mutex<Vec<RelPath>>,
-}
-
-impl Source for Holder {
-    fn allowed(&self, _: &DeviceId, _: &SpaceId) -> bool {
-        true
-    }
-
-    fn locate(&self, _: &SpaceId, _: &ContentHash) -> Result<Vec<Located>, SourceError> {
-        Ok(self.files.clone())
-    }
-
-    fn superseded(&self, _: &SpaceId, _: &ContentHash, path: &RelPath) {
-        self.superseded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path.clone());
     }
 }
 
@@ -165,7 +139,12 @@ impl World {
                     self.soon(d, Event::Synced { space, job, error });
                 }
             }
-            Effect::Perform { space, job, steps } => self.run_perform(d, space, job, &steps),
+            Effect::Perform {
+                space,
+                job,
+                steps,
+                replaced,
+            } => self.run_perform(d, space, job, &steps, &replaced),
             Effect::Fetch {
                 space,
                 job,
@@ -177,7 +156,7 @@ impl World {
         self.watch();
     }
 
-    fn soon(&mut self, d: usize, event: Event) {
+    pub(crate) fn soon(&mut self, d: usize, event: Event) {
         let (life, delay) = (self.devices[d].life, self.delay(20));
         self.later(delay, Act::Give { d, life, event });
     }
@@ -194,7 +173,7 @@ impl World {
     }
 
     /// Has a user act between two of the coming calls, perhaps.
-    fn slip(&mut self, d: usize, calls: usize, reads: bool) -> bool {
+    pub(crate) fn slip(&mut self, d: usize, calls: usize, reads: bool) -> bool {
         if self.weather.slips == 0 || !one_in(&mut self.rng, self.weather.slips) {
             return false;
         }
@@ -286,7 +265,14 @@ impl World {
         self.perform_effects(d);
     }
 
-    fn run_perform(&mut self, d: usize, space: i64, job: u64, steps: &[Step]) {
+    fn run_perform(
+        &mut self,
+        d: usize,
+        space: i64,
+        job: u64,
+        steps: &[Step],
+        replaced: &BTreeMap<ItemId, ContentHash>,
+    ) {
         self.reference().fleeting.clear();
         let slips = self.slip(d, steps.len() * 3 + 1, false);
         self.note(
@@ -299,9 +285,10 @@ impl World {
         let seconds = self.seconds();
         let name = |id: &ItemId| {
             let step = steps.iter().find(|s| s.id() == id);
-            trash::name(
+            trash::name_of(
                 seconds,
                 id,
+                replaced.get(id),
                 step.and_then(|s| step_path(s).name()).unwrap_or("unnamed"),
             )
         };
@@ -375,121 +362,6 @@ impl World {
                 },
             },
         );
-    }
-
-    /// As `content::fetch` does: an own file that has it, else the peer; verified by hash.
-    fn fetch_one(
-        &mut self,
-        d: usize,
-        space: i64,
-        s: usize,
-        want: &Want,
-    ) -> Result<(Meta, Vec<Chunk>), Missed> {
-        let secret = self.secret();
-        let right = |bytes: &[u8]| secret.content_hash(bytes) == want.hash;
-        let mut bytes = (want.size == 0).then(Vec::new);
-        if bytes.is_none() {
-            bytes = self.ask(d, d, space, want).ok().filter(|b| right(b));
-        }
-        if bytes.is_none() && s != d {
-            let failing = self.weather.failing;
-            let lost = failing > 0 && one_in(&mut self.rng, failing);
-            if lost || self.links[&pair(d, s)].session.is_none() || self.devices[s].engine.is_none()
-            {
-                return Err(Missed::Lost);
-            }
-            let slips = self.slip(s, 3, true);
-            let theirs = self.devices[s].space.unwrap_or(space);
-            let answered = self.ask(s, d, theirs, want);
-            if slips {
-                self.devices[s].disk.disarm();
-            }
-            bytes = Some(answered?);
-        }
-        let bytes = bytes.ok_or(Missed::Absent)?;
-        if !right(&bytes) {
-            self.reference().count("wrong contents");
-            return Err(Missed::Wrong("hash".into()));
-        }
-        let failed = |e: std::io::Error| Missed::Disk(e.to_string());
-        let mut stage = self.devices[d].disk.stage(&want.staged).map_err(failed)?;
-        if !bytes.is_empty() {
-            stage.write_at(&bytes, 0).map_err(failed)?;
-        }
-        Ok((
-            stage.finish(want.mode, want.mtime).map_err(failed)?,
-            Vec::new(),
-        ))
-    }
-
-    /// Reads a content at device `s` for device `d`.
-    fn ask(&mut self, s: usize, d: usize, space: i64, want: &Want) -> Result<Vec<u8>, Missed> {
-        let disk = self.devices[s].disk.clone();
-        let Some(engine) = &self.devices[s].engine else {
-            return Err(Missed::Lost);
-        };
-        let conn = engine.db().read();
-        let broken = |e: ownmesh_node::db::DbError| Missed::Disk(e.to_string());
-        let mut files = Vec::new();
-        for row in base::holding(conn, space, &want.hash, 8).map_err(broken)? {
-            if let Some(path) = base::path(conn, space, &row.row.id).map_err(broken)? {
-                let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-                files.push(Located {
-                    disk,
-                    path,
-                    stat: row.row.stat,
-                    size: want.size,
-                    chunks: None,
-                });
-            }
-        }
-        if files.is_empty() {
-            return Err(Missed::Absent);
-        }
-        let source = Holder {
-            files,
-            superseded: std::sync::Mutex::default(),
-        };
-        let space_id = engine
-            .open_spaces_list()
-            .find(|o| o.number() == space)
-            .map(|_| SpaceId::from_bytes([0; 16]));
-        let ask = Ask::Files {
-            space: space_id.ok_or(Missed::Absent)?,
-            wants: vec![WantFile {
-                n: 1,
-                hash: want.hash,
-            }],
-        };
-        let mut stream = Vec::new();
-        let _ = answer(&ask, &self.devices[d].id(), &source, &mut |bytes| {
-            stream.extend_from_slice(bytes);
-            true
-        });
-        for path in source
-            .superseded
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
-            self.reference().count("superseded while served");
-            self.soon(s, Event::Superseded { space, path });
-        }
-        let mut bytes = Vec::new();
-        let mut rest = stream.as_slice();
-        while let Some((head, more)) = rest.split_first_chunk::<{ Head::LEN }>() {
-            let head = Head::from_bytes(*head).map_err(|e| Missed::Wrong(e.to_string()))?;
-            let (piece, more) = more
-                .split_at_checked(head.len as usize)
-                .ok_or(Missed::Lost)?;
-            bytes.extend_from_slice(piece);
-            rest = more;
-            match head.status {
-                Status::Last => return Ok(bytes),
-                Status::More => {}
-                Status::Absent | Status::Superseded | Status::Busy => return Err(Missed::Absent),
-            }
-        }
-        Err(Missed::Lost)
     }
 
     /// No file may ever hold under its own name what nobody wrote.

@@ -13,6 +13,7 @@
 //! | `verdict` | what has to be true in the end |
 //! | `seeds` | many seeds on all cores, and what they came to |
 
+pub mod contents;
 pub mod device;
 pub mod effects;
 pub mod fate;

@@ -3,6 +3,7 @@
 use ownmesh_crdt::item::Content;
 use ownmesh_node::db::logs;
 use ownmesh_node::engine::{Effect, Event, Space};
+use ownmesh_node::status::SpaceState;
 
 use crate::mem_disk::Entry;
 use crate::transition::{below, one_in};
@@ -103,8 +104,17 @@ impl World {
         self.perform_effects(d);
     }
 
-    /// Whether a device has heard of all that any other has noticed.
+    /// Whether a device has heard of all that any other has noticed, and no other is about to notice a
+    /// whole folder.
     fn knows_all(&self, d: usize) -> bool {
+        let looks = |other: usize| {
+            let spaces = self.devices[other].engine.iter();
+            let mut spaces = spaces.flat_map(|e| e.status(self.time()).spaces);
+            spaces.any(|s| matches!(s.state, SpaceState::Scanning | SpaceState::Stopped))
+        };
+        if (0..self.devices.len()).any(|other| other != d && looks(other)) {
+            return false;
+        }
         let vector = |d: usize| {
             let (engine, n) = (self.devices[d].engine.as_ref()?, self.devices[d].space?);
             let conn = engine.db().read();

@@ -15,7 +15,7 @@
 //!
 //! | step | after | left behind | heals by |
 //! |---|---|---|---|
-//! | `Write`, free path | rename | the new file | its row: it is known by its inode number |
+//! | `Write`, `Link`, free path | rename | the new file | its row: it is known by its inode number |
 //! | `Write`, `Link` over | ours made ready | old at the path, ours in tmp | `salvage`: trash; then again |
 //! | | exchange | new at the path, **the user's old file in tmp** | `salvage`: trash; its row |
 //! | | exchange back | the user's save at the path, ours in tmp | scan: an edit |
@@ -172,7 +172,8 @@ impl Performer<'_> {
             Step::MakeDir { path, mode, .. } => {
                 self.disk.mkdir(path, *mode)?;
                 self.touch_parent(path);
-                Ok(self.disk.meta_lifted(path)?)
+                // Gone again already: that is for the next look to tell of.
+                Ok(Some(self.disk.meta_lifted(path)?.ok_or(Refused::Missing)?))
             }
             Step::Write {
                 id,

@@ -1,7 +1,9 @@
 //! What an engine is told and what it asks for.
 
 use ownmesh_crdt::message::Message;
-use ownmesh_crypto::DeviceId;
+use std::collections::BTreeMap;
+
+use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
 use super::fetch::{Want, WantResult};
 use super::notice::Notice;
@@ -190,6 +192,8 @@ pub enum Effect {
         job: Job,
         /// The steps.
         steps: Vec<Step>,
+        /// The contents that come to the trash, for their names there.
+        replaced: BTreeMap<ItemId, ContentHash>,
     },
     /// Remove staged files that nobody wants any more.
     Discard {

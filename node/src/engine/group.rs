@@ -6,7 +6,7 @@
 
 use ownmesh_crdt::item::{Content, Seen};
 use ownmesh_crdt::mutated;
-use ownmesh_crypto::ItemId;
+use ownmesh_crypto::{ContentHash, ItemId};
 
 use super::plan::Wanted;
 use super::space::{Busy, DISK, RETRY};
@@ -51,6 +51,19 @@ pub(super) enum Then {
 }
 
 impl Then {
+    /// The content that the step brings to the trash.
+    pub(super) fn takes_away(&self) -> Option<&ContentHash> {
+        let content = match self {
+            Self::Put { old, .. } => old.as_ref(),
+            Self::Removed { row } => row.row.content.as_ref(),
+            _ => None,
+        };
+        match content? {
+            Content::File { hash, .. } => Some(hash),
+            Content::Link { .. } => None,
+        }
+    }
+
     /// What the disk shows once the step is taken.
     fn shown(&self) -> Option<Wanted> {
         match self {
@@ -163,6 +176,8 @@ impl Engine {
         })?;
         let job = self.next_job();
         let steps = group.iter().map(|i| i.step.clone()).collect();
+        let away = |i: &Intent| Some((*i.step.id(), *i.then.takes_away()?));
+        let replaced = group.iter().filter_map(away).collect();
         if let Some(space) = self.spaces.get_mut(&n) {
             space.busy = Some(Busy::Perform { job, group });
         }
@@ -170,6 +185,7 @@ impl Engine {
             space: n,
             job,
             steps,
+            replaced,
         });
         Ok(())
     }

@@ -88,7 +88,10 @@ impl Engine {
                 rows.iter().try_for_each(|row| clear(tx, n, disk, row))
             })
             .map_err(|e: DbError| e.to_string())?;
-        self.sweep(n, disk)
+        self.sweep(n, disk)?;
+        let all = trash::list(disk).unwrap_or_default();
+        self.set_kept(n, all.into_iter().filter_map(|one| one.content).collect());
+        Ok(())
     }
 
     /// Parked entries, and those that a step has set aside, go back where base has them, or stand

@@ -21,7 +21,7 @@ use crate::db::{Connection, DbError, dirty, ignored, items, placing};
 use crate::disk::base::BaseRow;
 use crate::disk::perform::{Outcome, Refused, Step};
 use crate::disk::rules::SHARED;
-use crate::disk::{Meta, RelPath, Stat, names};
+use crate::disk::{Meta, RelPath, Stat, names, trash};
 
 impl Engine {
     /// Steps were taken: base follows what the disk shows.
@@ -133,6 +133,11 @@ impl Engine {
         })?;
         for (intent, outcome) in group.iter().zip(&outcomes) {
             let id = intent.step.id();
+            if outcome.done.is_ok()
+                && let Some(hash) = intent.then.takes_away()
+            {
+                space.kept.insert(trash::front(hash));
+            }
             // A content that came meanwhile waits for its own step.
             let other = |staged: &String| space.ready.get(id).is_some_and(|r| r.staged != *staged);
             let waits = matches!(&intent.step, Step::Write { staged, .. } if other(staged));
@@ -234,7 +239,8 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
         }
         _ => {}
     }
-    if let (Some(changes), Then::Put { wanted, .. }) = (intent.changes, &intent.then) {
+    if let (Some(changes), Then::Put { wanted, .. }, Some(_)) = (intent.changes, &intent.then, meta)
+    {
         // The usual case, one file that arrived: nothing happened to it meanwhile, nor to what its
         // place and life depend on.
         let same = items::get(tx, n, &intent.item)?.is_some_and(|i| {

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 use tokio::sync::watch as signal;
 
@@ -19,7 +18,7 @@ use super::paced::{Pace, PacedRoad};
 use super::sources::Open;
 use crate::content::fetch::{FetchError, FetchInto, FetchLimits, Fetched, Want as FetchWant};
 use crate::db::Db;
-use crate::db::base::{self, Reader};
+use crate::db::base::Reader;
 use crate::disk::kept::Store;
 use crate::disk::perform::{Step, perform};
 use crate::disk::real::RealDisk;
@@ -151,7 +150,6 @@ impl Folders {
         let (watcher, lacking) = watch(path, space, engine.rules(space), &self.inbox);
         engine.watched(now, space, lacking);
         let kept = Arc::<Store>::default();
-        engine.set_kept(space, kept.fronts(&*disk).unwrap_or_default());
         self.open.insert(
             space,
             Folder {
@@ -297,7 +295,13 @@ impl Folders {
         });
     }
 
-    pub(super) fn perform(&self, space: i64, job: Job, steps: Vec<Step>) {
+    pub(super) fn perform(
+        &self,
+        space: i64,
+        job: Job,
+        steps: Vec<Step>,
+        replaced: BTreeMap<ItemId, ContentHash>,
+    ) {
         let inbox = self.inbox.clone();
         let Some(disk) = self.disk(space) else {
             let missing = |s: &Step| crate::disk::perform::Outcome {
@@ -324,10 +328,8 @@ impl Folders {
             job,
             outcomes: steps.iter().map(outcome).collect(),
         };
-        let db = self.db.clone();
         self::job("perform", inbox, failed, move |_| {
             let names: BTreeMap<_, _> = steps.iter().map(|s| (*s.id(), step_name(s))).collect();
-            let replaced = replaced(&db, space, &steps);
             let seconds = unix_seconds();
             let name = |id: &_| {
                 let original = names.get(id).map_or("", String::as_str);
@@ -510,27 +512,6 @@ fn step_name(step: &Step) -> String {
         Step::Unpark { to, .. } => to,
     };
     path.name().unwrap_or("").to_owned()
-}
-
-/// What is known of the contents that steps bring to the trash: base names what stood there.
-fn replaced(db: &Path, space: i64, steps: &[Step]) -> BTreeMap<ItemId, ContentHash> {
-    let takes_away = |step: &&Step| {
-        matches!(
-            step,
-            Step::Write { over: Some(_), .. }
-                | Step::Link { over: Some(_), .. }
-                | Step::Remove { .. }
-        )
-    };
-    let ids: Vec<ItemId> = steps.iter().filter(takes_away).map(|s| *s.id()).collect();
-    let Some(conn) = (!ids.is_empty()).then(|| Db::reader(db).ok()).flatten() else {
-        return BTreeMap::new();
-    };
-    let hash = |id: &ItemId| match base::get(&conn, space, id).ok()??.row.content? {
-        Content::File { hash, .. } => Some((*id, hash)),
-        Content::Link { .. } => None,
-    };
-    ids.iter().filter_map(hash).collect()
 }
 
 pub(super) fn unix_seconds() -> u64 {

@@ -59,20 +59,16 @@ impl Performer<'_> {
         over: Option<&Stat>,
         mtime: Option<i64>,
     ) -> Done {
-        if over.is_none() {
-            self.disk.symlink(target, path)?;
-            self.set_link_time(path, mtime);
-            self.touch_parent(path);
-            return Ok(self.disk.meta_lifted(path)?);
-        }
         let tmp = private(TMP).with(&format!("ln-{id}"));
         self.clear(id, &tmp)?;
         self.disk.symlink(target, &tmp)?;
         self.set_link_time(&tmp, mtime);
         let done = self.place(id, path, &tmp, over);
         // Refused: what is left there is the symlink just made, or a user's that could not go back.
-        if done.is_err() {
-            self.clear(id, &tmp)?;
+        match (&done, over) {
+            (Err(_), Some(_)) => self.clear(id, &tmp)?,
+            (Err(_), None) => drop(self.disk.remove(&tmp)),
+            (Ok(_), _) => {}
         }
         done
     }
