@@ -78,6 +78,8 @@ pub const ALL: &[Story] = &[
         power_lost_while_making_way,
     ),
     ("deleted after the answer", deleted_after_the_answer),
+    ("deleted in two goes", deleted_in_two_goes),
+    ("something in the way", in_the_way),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
     ("a space left while waited for", left_while_waiting),

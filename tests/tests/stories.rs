@@ -46,6 +46,8 @@ told!(
     file_into_the_directory_of_its_name,
     file_in_place_of_its_directory,
     deleted_after_the_answer,
+    deleted_in_two_goes,
+    in_the_way,
     joined_anew_while_away,
     left_while_away,
     left_while_waiting,

@@ -125,9 +125,12 @@ pub fn restore(disk: &dyn Disk, name: &str, to: &RelPath) -> io::Result<()> {
 /// Names in the trash that have been kept long enough. Pure; `all` as [`list`] gives it.
 pub fn expired(all: &[Trashed], now: u64) -> Vec<&str> {
     let mut out = Vec::new();
-    // The last span of which a version was kept, of each file; the newest of all comes first.
-    let mut kept: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
-    for one in all.iter().rev() {
+    let of = |one: &'_ Trashed| (one.id.clone(), one.original.clone());
+    let newest: BTreeMap<_, usize> = all.iter().enumerate().map(|(n, t)| (of(t), n)).collect();
+    // The last span of which a version was kept, of each file. The first of a span stays: it is what
+    // stood before whatever was done to the file then, and what `undo` asks for.
+    let mut kept: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    for (n, one) in all.iter().enumerate() {
         // A clock that was set back makes nothing old.
         let age = now.saturating_sub(one.at);
         let Some((_, every)) = STAGES.iter().find(|(until, _)| age < *until) else {
@@ -135,8 +138,8 @@ pub fn expired(all: &[Trashed], now: u64) -> Vec<&str> {
             continue;
         };
         let span = (*every, one.at / every);
-        let of = (one.id.as_str(), one.original.as_str());
-        if *every > 1 && kept.get(&of) == Some(&span) {
+        let of = of(one);
+        if *every > 1 && kept.get(&of) == Some(&span) && newest.get(&of) != Some(&n) {
             out.push(one.name.as_str());
         }
         kept.insert(of, span);
@@ -247,6 +250,16 @@ mod tests {
             .cloned()
             .collect();
         assert_eq!(expired(&rest, now), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_stood_before_a_burst_stays() {
+        let now = 1_000 * DAY;
+        let at = now - 1_200;
+        let all: Vec<Trashed> = (0..5).map(|n| trashed(1, at + n * 60)).collect();
+        let gone = expired(&all, now);
+        let names: Vec<&str> = all.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(gone, names[1..4], "the first and the last stay");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ownmesh_crypto::ItemId;
 
 use super::docs::Docs;
 use super::ignoring::stands_ignored;
-use super::{Effect, Engine, Now};
+use super::{Effect, Engine, Now, Space};
 use crate::command::CommandError;
 use crate::db::{Connection, DbError, base, dirty, items, spaces};
 use crate::disk::rules::Rules;
@@ -41,6 +41,23 @@ struct Pending {
     unconfirmed: u64,
     acts: BTreeSet<[u8; 8]>,
     items: Vec<ItemId>,
+}
+
+impl Pending {
+    /// How many files that one go deletes, those included that it has deleted here already.
+    fn total(&self, carried: u64) -> u64 {
+        match self.unconfirmed {
+            0 => 0,
+            some => some + carried,
+        }
+    }
+}
+
+impl Space {
+    /// Files deleted here lately because others had deleted them.
+    fn carried(&self) -> u64 {
+        self.deletions.iter().map(|d| d.1).sum()
+    }
 }
 
 pub(super) fn key(act: &[u8; 8]) -> String {
@@ -89,6 +106,16 @@ fn pending(tx: &Connection, n: i64, rules: &Rules) -> Result<Pending, DbError> {
     Ok(out)
 }
 
+/// What is asked. `carried`: those of them that were carried out here already.
+fn question(total: u64, files: u64, carried: u64) -> String {
+    let mut why =
+        format!("deletions: {total} of {files} files were deleted on another device at once");
+    if carried > 0 {
+        let _ = write!(why, "; {carried} of them are in the trash here already");
+    }
+    why
+}
+
 /// When deletions that are held back are looked at again.
 pub(super) fn held_until((since, last): (u64, u64)) -> u64 {
     (last + QUIET).min(since + QUIET_MAX)
@@ -107,7 +134,7 @@ impl Engine {
         {
             space.deletions.pop_front();
         }
-        let carried: u64 = space.deletions.iter().map(|d| d.1).sum();
+        let carried = space.carried();
         // Only what is new on the list since the last look can change the answer.
         let newest = dirty::newest(self.db.read(), n)?;
         let more = newest != space.brake_seen;
@@ -124,7 +151,7 @@ impl Engine {
         let ignored = space.ignoring.files;
         let pending = pending(self.db.read(), n, &rules)?;
         let files = base::files(self.db.read(), n)?.saturating_sub(ignored) + carried;
-        let total = pending.unconfirmed + if pending.unconfirmed > 0 { carried } else { 0 };
+        let total = pending.total(carried);
         if total < FEW || total * MANY <= files {
             return Ok(false);
         }
@@ -138,15 +165,7 @@ impl Engine {
             }
             return Ok(false);
         }
-        let mut why =
-            format!("deletions: {total} of {files} files were deleted on another device at once");
-        if total > pending.unconfirmed {
-            let _ = write!(
-                why,
-                "; {} of them are in the trash here already",
-                total - pending.unconfirmed
-            );
-        }
+        let why = question(total, files, total - pending.unconfirmed);
         self.set_stopped(n, Some(why))?;
         Ok(true)
     }
@@ -159,8 +178,26 @@ impl Engine {
                 .as_deref()
                 .is_some_and(|w| w.starts_with("deletions"))
         });
-        if stopped && pending(self.db.read(), n, &self.rules(n))?.unconfirmed < FEW {
-            self.resume(n)?;
+        if !stopped {
+            return Ok(());
+        }
+        // Those carried out shortly before the stop count as long as it stands.
+        let carried = self.spaces.get(&n).map_or(0, Space::carried);
+        let pending = pending(self.db.read(), n, &self.rules(n))?;
+        let total = pending.total(carried);
+        if total < FEW {
+            return self.resume(n);
+        }
+        let all = base::files(self.db.read(), n)?;
+        if let Some(space) = self.spaces.get_mut(&n) {
+            // Of most of a folder the first part comes first: people answer by the whole number.
+            let files = all.saturating_sub(space.ignoring.files) + carried;
+            let why = Some(question(total, files, total - pending.unconfirmed));
+            if space.row.stopped != why {
+                space.row.stopped = why;
+                let row = space.row.clone();
+                self.db.write(|tx| spaces::update(tx, &row))?;
+            }
         }
         Ok(())
     }

@@ -147,6 +147,10 @@ impl Engine {
             let Some(item) = space.queue.pop_front() else {
                 break;
             };
+            if space.rests(&item, self.seen_at.mono) {
+                space.queued.remove(&item);
+                continue;
+            }
             let sides = plan::sides(self.db.read(), n, &item, &space.secret, &names)?;
             let before = wants.len();
             let rules = &space.ignoring.rules;

@@ -187,7 +187,7 @@ fn main(id: &ItemId, state: &ItemState, row: &ItemRow, parent: ItemId, name: Str
 /// Decides the next steps of an item. Pure.
 ///
 /// Returns steps that do not stand in each other's way: all of the item's copies may be made at
-/// once, but the item's own file is only touched when they are there.
+/// once, but the item's own file is only replaced when no copy that is still lacking has its bytes.
 pub(super) fn next(sides: &Sides) -> Vec<Next> {
     if !sides.known {
         return vec![Next::Clean];
@@ -211,14 +211,24 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
         }
         steps.extend(toward(wanted, on_disk(&wanted.id)));
     }
+    if let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none()) {
+        // Only a copy with the very bytes that stand here has to come first: one whose bytes are on a
+        // device that is away holds nothing up.
+        let needed = |b: &Base| {
+            let copies = steps.iter().filter_map(|s| match s {
+                Next::Make(copy) | Next::Replace(_, copy) => Some(&copy.content),
+                _ => None,
+            });
+            copies.into_iter().any(|content| *content == b.row.content)
+        };
+        let step = toward(wanted, on_disk(&wanted.id)).filter(|s| match s {
+            Next::Replace(b, _) => ownmesh_crdt::mutated!(CopiesLast) || !needed(b),
+            _ => true,
+        });
+        steps.extend(step);
+    }
     // A copy that is gone from the mesh may be the version that is about to become the main one:
     // its file is a source of the bytes until the main file shows them.
-    let copied = steps.is_empty() || ownmesh_crdt::mutated!(CopiesLast);
-    if let Some(wanted) = sides.wanted.iter().find(|w| w.copy_of.is_none()) {
-        // A move takes no bytes away, and a copy may wait for the very place it frees.
-        let step = toward(wanted, on_disk(&wanted.id));
-        steps.extend(step.filter(|s| copied || matches!(s, Next::Move(..))));
-    }
     if steps.is_empty() {
         for b in &sides.base {
             if !sides.wanted.iter().any(|w| w.id == b.row.id) {

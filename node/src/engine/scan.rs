@@ -165,6 +165,7 @@ impl Engine {
             Err(error) => drop(done.send(Err(error))),
             Ok(n) => {
                 if let Some(space) = self.spaces.get_mut(&n) {
+                    space.refused.clear();
                     space.want_scan(None);
                     space.scan_waiters.push(done);
                 }

@@ -41,11 +41,12 @@ impl Engine {
         let (mut done, mut rescan, mut retry) = (0_u64, Vec::new(), false);
         let mut removed = 0_u64;
         let mut displaced = false;
-        let mut problems = Vec::new();
         // Entries that were not taken under their names, and whether the names are to blame.
         let mut refused_names = Vec::new();
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
+        // Items whose steps were refused, whether a look may tell why, and what is in the way.
+        let mut refusals: Vec<(ItemId, bool, String, String)> = Vec::new();
         // Steps into a name that something ignored has: `name/` says nothing of a file of that name.
         let mut blocked: Vec<(ItemId, RelPath)> = Vec::new();
         let rules = Arc::clone(&space.ignoring.rules);
@@ -116,14 +117,16 @@ impl Engine {
                             | Refused::Missing
                             | Refused::NotEmpty => {
                                 rescan.push(path.parent().unwrap_or(RelPath::ROOT));
+                                let (at, why) = (path.to_string(), refused.to_string());
+                                refusals.push((intent.item, true, at, why));
                                 met.push(*intent.step.id());
                                 if *refused == Refused::NotEmpty {
                                     rescan.push(path.clone());
                                 }
                             }
                             _ => {
-                                retry = true;
-                                problems.push((path.to_string(), refused.to_string()));
+                                let (at, why) = (path.to_string(), refused.to_string());
+                                refusals.push((intent.item, false, at, why));
                             }
                         }
                     }
@@ -141,16 +144,20 @@ impl Engine {
             // A content that came meanwhile waits for its own step.
             let other = |staged: &String| space.ready.get(id).is_some_and(|r| r.staged != *staged);
             let waits = matches!(&intent.step, Step::Write { staged, .. } if other(staged));
-            if matches!(intent.then, Then::Put { .. }) && !waits {
+            // What the disk refused stays staged: it is not fetched again for the next try.
+            let missing = outcome.done == Err(Refused::Missing);
+            let over = outcome.done.is_ok() || missing;
+            if matches!(intent.then, Then::Put { .. }) && !waits && over {
                 space.underway.remove(id);
                 space.staged_for.remove(&(intent.item, *id));
                 if let Some(ready) = space.ready.remove(id)
-                    && outcome.done.is_err()
+                    && missing
                 {
                     space.unwanted.push(ready.staged);
                 }
             }
             if outcome.done.is_ok() {
+                space.refused.remove(&intent.item);
                 space.awkward.remove(id);
                 space.problems.remove(step_path(&intent.step).as_str());
             }
@@ -175,8 +182,10 @@ impl Engine {
         if removed > 0 {
             space.deletions.push_back((now.mono, removed));
         }
-        for (path, reason) in problems {
-            space.problem(&path, DISK, reason, now.wall);
+        for (item, looked, path, reason) in refusals {
+            if space.refuse(item, looked, now.mono) {
+                space.problem(&path, DISK, reason, now.wall);
+            }
         }
         if displaced {
             space.want_scan(None);

@@ -119,6 +119,8 @@ pub struct Space {
     pub(super) traits: Traits,
     /// Entries that the disk did not take under the name they were to have, and how often.
     pub(super) awkward: BTreeMap<ItemId, u8>,
+    /// Items whose steps the disk refused: how often, and until when they rest.
+    pub(super) refused: BTreeMap<ItemId, (u32, u64)>,
     /// Items with a content that no file here can hold.
     pub(super) too_large: BTreeSet<ItemId>,
     /// Last number of the list the brake has looked at.
@@ -134,6 +136,10 @@ pub(super) const SCAN: &str = "scan";
 pub(super) const DISK: &str = "disk";
 /// Paths that could not be taken in or written are tried again after this time, ms.
 pub(super) const RETRY: u64 = 2_000;
+/// How often that time doubles for what is refused again and again: up to 32 s.
+const RETRY_DOUBLES: u32 = 4;
+/// Refusals in a row, with a look at the disk after each, that still may be a user at work.
+const LOOKS: u32 = 3;
 
 impl Space {
     pub(super) fn new(row: SpaceRow, name: String, secret: SpaceSecret, now: Now) -> Self {
@@ -179,6 +185,7 @@ impl Space {
             staged: 0,
             traits: Traits::default(),
             awkward: BTreeMap::new(),
+            refused: BTreeMap::new(),
             too_large: BTreeSet::new(),
             brake_seen: 0,
             held: None,
@@ -305,6 +312,28 @@ impl Space {
         });
     }
 
+    /// The disk refused a step of an item. It rests from the first refusal on, or, if a look at the disk
+    /// (`looked`) is likely to tell why, from the third, and longer each time: what is in the way may be
+    /// there to stay. Returns whether it rests.
+    pub(super) fn refuse(&mut self, item: ItemId, looked: bool, now: u64) -> bool {
+        let (count, until) = self.refused.entry(item).or_default();
+        *count += 1;
+        let Some(more) = count.checked_sub(if looked { LOOKS } else { 1 }) else {
+            return false;
+        };
+        *until = now + (RETRY << more.min(RETRY_DOUBLES));
+        let at = self.retry_at.map_or(*until, |at| at.min(*until));
+        self.retry_at = Some(at);
+        true
+    }
+
+    /// Whether an item rests after a refusal.
+    pub(super) fn rests(&self, item: &ItemId, now: u64) -> bool {
+        self.refused
+            .get(item)
+            .is_some_and(|(_, until)| *until > now)
+    }
+
     /// Lets go of the staged contents of an item that are not wanted: newer ones came meanwhile, or
     /// the disk shows them already.
     pub(super) fn discard(
@@ -381,6 +410,10 @@ impl Space {
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {
         // A person reads a few hundred at most; the rest only costs memory.
         if self.problems.len() < 1_000 || self.problems.contains_key(path) {
+            // What is no file concerns nobody until it is in the way of one.
+            if kind == DISK && self.problems.get(path).is_some_and(|p| p.kind == "special") {
+                self.problems.remove(path);
+            }
             self.problems.entry(path.to_owned()).or_insert(Problem {
                 kind,
                 reason,

@@ -141,7 +141,9 @@ impl Engine {
                 break;
             };
             space.queued.remove(&item);
-            queue.push(item);
+            if !space.rests(&item, self.seen_at.mono) {
+                queue.push(item);
+            }
         }
         let known = &self.registry;
         let names = |d: &DeviceId| name_of(known, d);
@@ -158,7 +160,10 @@ impl Engine {
                 }
                 let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                 match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
-                    Planned::Clean => dirty::clean(tx, n, &item)?,
+                    Planned::Clean => {
+                        space.refused.remove(&item);
+                        dirty::clean(tx, n, &item)?;
+                    }
                     Planned::Held { lacking } => ignored::hold(tx, n, &item, lacking)?,
                     Planned::Stepped | Planned::Later => {}
                     Planned::Fetch(wanted) => {
