@@ -119,6 +119,7 @@ pub const ALL: &[Story] = &[
     ("mistaken rules", mistaken_rules),
     ("moved out of ignored", moved_out_of_ignored),
     ("ignored in the way", ignored_in_the_way),
+    ("renamed while looked at", renamed_while_looked_at),
 ];
 
 const AB: Pair = (0, 1);

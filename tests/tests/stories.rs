@@ -81,6 +81,7 @@ told!(
     mistaken_rules,
     moved_out_of_ignored,
     ignored_in_the_way,
+    renamed_while_looked_at,
 );
 
 /// All sequences of a few steps in a tiny tree; `MESH_SHORT=1` tells every one of three steps.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::device::Device;
@@ -147,4 +148,59 @@ fn two_programs_at_once_are_a_conflict_of_two_whole_databases() {
         rows.sort_unstable();
         assert_eq!(rows, [6, 9], "{}", device.name);
     }
+}
+
+/// A program that ends without taking its log in: what it wrote last stands there alone.
+fn insert_and_end(device: &Device, n: u64) {
+    let conn = program(device, "WAL");
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .unwrap();
+    insert(&conn, 0, n);
+}
+
+/// Two devices, and a transaction that stands in a log on the first.
+fn with_a_log(world: &World) -> (Device, Device) {
+    let (laptop, desktop) = world.joined(|laptop| drop(program(laptop, "WAL")));
+    insert_and_end(&laptop, 0);
+    let aside = world.path("copy.db");
+    until("what is in the log arrives", || {
+        let rows = transactions(&desktop.at("app.db"), &aside);
+        check(rows == Some(1), rows)
+    });
+    (laptop, desktop)
+}
+
+#[test]
+fn a_commit_in_the_log_of_a_database_that_is_renamed_with_it_arrives() {
+    let world = World::loopback();
+    let (mut laptop, desktop) = with_a_log(&world);
+    laptop.down();
+    insert_and_end(&laptop, 1);
+    // The index is made anew by whoever opens it next.
+    let _ = fs::remove_file(laptop.at("app.db-shm"));
+    for (old, new) in [("app.db", "moved.db"), ("app.db-wal", "moved.db-wal")] {
+        fs::rename(laptop.at(old), laptop.at(new)).unwrap();
+    }
+    laptop.up();
+    let aside = world.path("copy.db");
+    until("both transactions are under the new name", || {
+        let rows = transactions(&desktop.at("moved.db"), &aside);
+        check(rows == Some(2), rows)
+    });
+    assert_eq!(desktop.tree().names(), ["moved.db"]);
+}
+
+#[test]
+fn a_database_that_is_renamed_without_its_log_is_the_same_on_both_sides() {
+    let world = World::loopback();
+    let (laptop, desktop) = with_a_log(&world);
+    fs::rename(laptop.at("app.db"), laptop.at("moved.db")).unwrap();
+    let here = fs::read(laptop.at("moved.db")).unwrap();
+    until("the bytes that stand here stand there", || {
+        let there = fs::read(desktop.at("moved.db")).ok();
+        let same = there.as_ref() == Some(&here);
+        check(same, there.map(|bytes| bytes.len()))
+    });
+    assert_eq!(desktop.tree().names(), ["moved.db"]);
+    assert!(laptop.at("app.db-wal").exists(), "nobody's to remove");
 }

@@ -122,7 +122,8 @@ impl Stat {
         self.same_content_likely(now) && self.ctime_ns == now.ctime_ns
     }
 
-    /// [`Self::same_file_unchanged`] across a rename, which alone changes the ctime.
+    /// Whether it is the same file, and was not written to by a program that leaves the mtime as it is.
+    /// A rename alone changes the ctime; so does a write after which somebody put the mtime back.
     pub fn same_content_likely(&self, now: &Meta) -> bool {
         self.ino == now.ino && self.size == now.size && self.mtime_ns == now.mtime_ns
     }

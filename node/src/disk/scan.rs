@@ -13,6 +13,12 @@
 //!   save by renaming over. Only what appeared is matched by inode with what vanished, so that
 //!   `mv log log.1; touch log` is an edit of log and a new log.1.
 //! - *Gone is decided at the end*, when everything that moved is known, and never for what moved.
+//! - *A file that moved is read* unless its ctime is base's: the rename changes it (on Linux), and so
+//!   does a write after which the mtime was put back. That costs one read of each file that is itself
+//!   renamed; below a renamed directory nothing is read, nor on a filesystem that keeps the ctime.
+//! - *A look at a part does not see where things went.* A directory that is missing there, and what is
+//!   missing in one that stands in another's place, may have moved to where nobody looked: it is
+//!   decided by a second look ([`ScanReport::doubted`]), which comes when the rename was heard of.
 //! - *A file that changes while it is hashed is not reported at all*; the next scan sees it.
 
 mod settle;
@@ -69,6 +75,8 @@ pub struct Look {
     /// Entries that an earlier look passed over, because they were ignored then. What is not in them
     /// any more went while nobody was told of it, and is no deletion.
     pub passed: Arc<BTreeSet<ItemId>>,
+    /// Directories whose turn has come to be decided on ([`ScanReport::doubted`]).
+    pub again: BTreeSet<RelPath>,
 }
 
 impl From<Scope> for Look {
@@ -78,6 +86,7 @@ impl From<Scope> for Look {
             held: BTreeSet::new(),
             rules: Arc::default(),
             passed: Arc::default(),
+            again: BTreeSet::new(),
         }
     }
 }
@@ -226,6 +235,9 @@ pub struct ScanReport {
     pub problems: Vec<Problem>,
     /// Directories of files that changed and were not read ([`Look::held`]).
     pub held: BTreeSet<RelPath>,
+    /// Directories in which a look at a part missed what may have moved to where it did not look. To be
+    /// looked at once more, with [`Look::again`], when the watcher has told of all that was done by now.
+    pub doubted: BTreeSet<RelPath>,
     /// Entries of base that were passed over, because a rule ignores them: of a directory alone that,
     /// and nothing in it.
     pub passed: BTreeSet<ItemId>,

@@ -32,6 +32,9 @@ const UNWATCHED_EVERY: u64 = 60_000;
 
 /// A file that changed while it was read is read again after so long, ms.
 const CHANGING: u64 = 500;
+/// What may have moved to where a look did not come is gone if it was not met in this time, ms: the
+/// watcher tells of a rename in a tenth of it.
+const MISSING: u64 = 500;
 
 impl Engine {
     /// The watcher saw something, or a peer's question showed it.
@@ -141,9 +144,17 @@ impl Engine {
         let rules = Arc::clone(&space.ignoring.rules);
         let passed = Arc::clone(&space.ignoring.passed);
         // Only what the watcher saw waits: a look at everything leaves nothing out.
+        let now = self.seen_at.mono;
         let held = match scope {
             Scope::All => BTreeSet::new(),
-            Scope::Dirs(_) => space.pace.waiting(self.seen_at.mono).into_keys().collect(),
+            Scope::Dirs(_) => space.pace.waiting(now).into_keys().collect(),
+        };
+        let again = match scope {
+            Scope::All => {
+                space.doubted.clear();
+                BTreeSet::new()
+            }
+            Scope::Dirs(_) => space.decided(now),
         };
         self.effects.push(Effect::Scan {
             space: n,
@@ -154,6 +165,7 @@ impl Engine {
                 held,
                 rules,
                 passed,
+                again,
             },
         });
     }
@@ -315,6 +327,7 @@ impl Engine {
                     let due = space.pace.waiting(now.mono).into_values().min();
                     space.look_later(report.held, due.unwrap_or(now.mono));
                 }
+                space.look_again(report.doubted, now.mono + MISSING);
                 for problem in report.problems {
                     if problem.kind == ProblemKind::Changing {
                         let dir = problem.path.parent().unwrap_or(RelPath::ROOT);

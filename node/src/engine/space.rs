@@ -65,6 +65,8 @@ pub struct Space {
     pub(super) retry_at: Option<u64>,
     /// Directories looked at once more when a file in them was given time, and when.
     pub(super) later: (BTreeSet<RelPath>, Option<u64>),
+    /// Directories in which something was missing that may have moved, and when that is decided.
+    pub(super) doubted: BTreeMap<RelPath, u64>,
     pub(super) pace: Pace,
     /// Own content announced next must be flushed at its source first.
     pub(super) unsynced: Option<Vec<RelPath>>,
@@ -156,6 +158,7 @@ impl Space {
             unwatched: None,
             retry_at: None,
             later: Default::default(),
+            doubted: BTreeMap::new(),
             pace: Pace::default(),
             unsynced: None,
             sync_job: None,
@@ -289,6 +292,28 @@ impl Space {
         if !self.later.0.is_empty() {
             self.later.1 = Some(self.later.1.map_or(at, |due| due.min(at)));
         }
+    }
+
+    /// Asks for the look that decides on what was missing in these directories. It comes when it is due,
+    /// however often they are looked at before.
+    pub(super) fn look_again(&mut self, dirs: BTreeSet<RelPath>, at: u64) {
+        for dir in dirs {
+            let due = *self.doubted.entry(dir.clone()).or_insert(at);
+            self.look_later([dir], due);
+        }
+    }
+
+    /// Directories that a look which starts now decides on.
+    pub(super) fn decided(&mut self, now: u64) -> BTreeSet<RelPath> {
+        let mut due = BTreeSet::new();
+        self.doubted.retain(|dir, at| {
+            let waits = now < *at;
+            if !waits {
+                due.insert(dir.clone());
+            }
+            waits
+        });
+        due
     }
 
     /// Asks for a scan of a part, or of all with `None`.

@@ -81,6 +81,53 @@ pub fn file_kept_in_the_new_directory() {
     assert_eq!(files(&world, 1), want);
 }
 
+/// A directory is renamed, and its old name taken again or not, in the moment in which a look at what was
+/// written there before begins: the look does not come to where it stands now.
+pub fn renamed_while_looked_at() {
+    for (from, to, touched) in [("a", "A", "a"), ("a", "q/A", "a"), ("p/a", "q/A", "p")] {
+        let mut world = world(&["alice", "bob"], 2);
+        act(&mut world, 0, |d| {
+            d.user_mkdir(from);
+            d.user_mkdir("q");
+            for n in 0..12 {
+                d.user_write(&format!("{from}/f{n}"), n.to_string());
+            }
+        });
+        settle(&mut world);
+        cut(&mut world);
+        act(&mut world, 1, |d| {
+            d.user_write(&format!("{from}/f0"), "bob's");
+        });
+        look(&mut world, 1);
+        act(&mut world, 0, |d| {
+            d.user_rename(from, to);
+            if touched == from {
+                d.user_mkdir(from);
+                d.user_write("a/decoy", "d");
+            }
+        });
+        let space = world.devices[0].space.unwrap_or_default();
+        for (dirs, time) in [(vec![touched], 50), (vec!["", "p", "q", "a"], 2_000)] {
+            let dirs = dirs
+                .iter()
+                .filter_map(|d| ownmesh_node::disk::RelPath::parse(d).ok())
+                .collect();
+            world.give(0, Event::Disturbed { space, dirs });
+            let until = world.now + time;
+            world.run_until(until);
+        }
+        connect(&mut world);
+        let world = end(world);
+        let all = files(&world, 1);
+        assert_eq!(all[&format!("{to}/f0")], "bob's", "{from} to {to}");
+        assert_eq!(all.len(), if touched == from { 13 } else { 12 });
+        let mut deleted = world.devices[1].disk.snapshot_all().into_keys();
+        let in_trash = |path: &String| path.starts_with(".mesh/trash/");
+        // Only what bob's edit replaced may lie there.
+        assert!(!deleted.any(|path| in_trash(&path) && !path.ends_with("f0")));
+    }
+}
+
 /// A file goes deep into a new directory that has its name, while another device is away.
 pub fn file_into_the_directory_of_its_name() {
     let mut world = world(&["alice", "bob"], 2);

@@ -7,7 +7,7 @@ use ownmesh_crdt::item::{Content, Kind, Seen};
 use ownmesh_crypto::SpaceSecret;
 use ownmesh_crypto::ids::{ItemId, SpaceId};
 use ownmesh_node::disk::base::{BaseError, BaseReader, BaseRow};
-use ownmesh_node::disk::scan::{Found, Guard, Parent, ScanError, ScanReport, Scope, scan};
+use ownmesh_node::disk::scan::{Found, Guard, Look, Parent, ScanError, ScanReport, Scope, scan};
 use ownmesh_node::disk::{Disk, Meta, RelPath, prepare};
 use ownmesh_tests::mem_disk::MemDisk;
 
@@ -264,6 +264,10 @@ impl Folder {
     }
 
     pub(crate) fn scan(&self, scope: &Scope) -> Result<(Vec<String>, ScanReport), ScanError> {
+        self.look(&scope.clone().into())
+    }
+
+    pub(crate) fn look(&self, look: &Look) -> Result<(Vec<String>, ScanReport), ScanError> {
         let mut lines = Vec::new();
         let mut late = Vec::new();
         let report = scan(
@@ -271,7 +275,7 @@ impl Folder {
             &self.guard,
             &self.base,
             &self.secret,
-            &scope.clone().into(),
+            look,
             &|path, _| self.ignored.iter().any(|name| path.name() == Some(name)),
             &mut |group| {
                 assert!(group.len() <= 1_000 && !group.is_empty());

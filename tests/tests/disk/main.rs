@@ -5,6 +5,7 @@
 mod base;
 mod crash;
 mod database;
+mod moved;
 mod perform;
 mod random;
 mod scan;

@@ -537,6 +537,7 @@ fn trash_gives_back() {
     assert_eq!(trash::sweep(&f.disk, 1_000 + trash::KEEP - 1).unwrap(), 0);
     assert_eq!(trash::sweep(&f.disk, 1_000 + trash::KEEP).unwrap(), 1);
     assert!(trash::list(&f.disk).unwrap().is_empty());
+    f.disk.advance(100 * MS);
     assert_eq!(
         f.lines(),
         ["moved f -> back"],

@@ -6,7 +6,7 @@ use ownmesh_crdt::item::Kind;
 use ownmesh_crdt::mutated;
 use ownmesh_crypto::ids::ItemId;
 
-use super::walk::{Walk, was_touched};
+use super::walk::{Missing, Walk, was_touched};
 use super::{Found, GROUP, Parent, ProblemKind, ScanError, ScanReport};
 use crate::disk::RelPath;
 use crate::disk::base::{BaseError, BaseRow, kind_on_disk};
@@ -18,6 +18,13 @@ pub(super) enum Pending {
     Ready(Found),
     /// A path of base whose stat does not vouch for its content.
     Known { path: RelPath, row: Box<BaseRow> },
+    /// A file that moved, whose ctime does not vouch for its content. It is claimed.
+    Moved {
+        path: RelPath,
+        parent: Parent,
+        name: String,
+        row: Box<BaseRow>,
+    },
     /// A path that appeared, and what vanished with the same inode.
     Fresh {
         path: RelPath,
@@ -37,7 +44,9 @@ impl Walk<'_> {
             .iter()
             .filter_map(|p| match p {
                 Pending::Ready(_) => None,
-                Pending::Known { path, .. } | Pending::Fresh { path, .. } => Some(path.clone()),
+                Pending::Known { path, .. }
+                | Pending::Moved { path, .. }
+                | Pending::Fresh { path, .. } => Some(path.clone()),
             })
             .collect();
         let mut hashes = hash_files(self.disk, &paths, self.secret).into_iter();
@@ -48,6 +57,16 @@ impl Walk<'_> {
                 Pending::Known { path, row } => {
                     if let Some(hashed) = self.hashed(&path, hashes.next()) {
                         settle_known(&row, hashed, &mut found);
+                    }
+                }
+                Pending::Moved {
+                    path,
+                    parent,
+                    name,
+                    row,
+                } => {
+                    if let Some(hashed) = self.hashed(&path, hashes.next()) {
+                        settle_moved(&row, parent, name, hashed, &mut found);
                     }
                 }
                 Pending::Fresh {
@@ -100,6 +119,11 @@ impl Walk<'_> {
         hashed: Hashed,
         found: &mut Vec<Found>,
     ) {
+        if let Some(row) = was.filter(|row| row.content.as_ref() == Some(&hashed.content)) {
+            self.claimed.insert(row.id);
+            settle_moved(&row, parent, name, hashed, found);
+            return;
+        }
         let Hashed {
             content,
             chunks,
@@ -107,26 +131,6 @@ impl Walk<'_> {
             racy,
             damaged: _,
         } = hashed;
-        if let Some(row) = was.filter(|row| row.content.as_ref() == Some(&content)) {
-            self.claimed.insert(row.id);
-            found.push(Found::Moved {
-                id: row.id,
-                parent,
-                name,
-                meta,
-            });
-            if was_touched(&row, &meta) {
-                found.push(Found::Touched { id: row.id, meta });
-            }
-            if racy {
-                found.push(Found::Refreshed {
-                    id: row.id,
-                    meta,
-                    racy,
-                });
-            }
-            return;
-        }
         let (kind, content) = (Kind::File, Some(content));
         found.push(Found::Created {
             new,
@@ -153,7 +157,12 @@ impl Walk<'_> {
     pub(super) fn finish(mut self) -> Result<ScanReport, ScanError> {
         let mut gone = Vec::new();
         let mut done = BTreeSet::new();
-        for (row, nobodys) in std::mem::take(&mut self.missing) {
+        for missing in std::mem::take(&mut self.missing) {
+            let Missing {
+                row,
+                nobodys,
+                doubted,
+            } = missing;
             if self.claimed.contains(&row.id) {
                 continue;
             }
@@ -164,6 +173,10 @@ impl Walk<'_> {
                 Ok(now) if now.is_none_or(|now| kind_on_disk(now.kind) != Some(row.kind)) => {
                     if nobodys && !mutated!(GoneWhileIgnored) {
                         gone.push(Found::Forgotten { id: row.id });
+                        continue;
+                    }
+                    if let Some(dir) = doubted {
+                        self.report.doubted.insert(dir);
                         continue;
                     }
                     self.gone_with(row, &path, &mut done, &mut gone)?;
@@ -220,6 +233,33 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that has another name, and maybe other content too.
+fn settle_moved(
+    row: &BaseRow,
+    parent: Parent,
+    name: String,
+    hashed: Hashed,
+    found: &mut Vec<Found>,
+) {
+    let (id, meta, racy) = (row.id, hashed.meta, hashed.racy);
+    found.push(Found::Moved {
+        id,
+        parent,
+        name,
+        meta,
+    });
+    if row.content.as_ref() != Some(&hashed.content) {
+        settle_known(row, hashed, found);
+        return;
+    }
+    if was_touched(row, &meta) {
+        found.push(Found::Touched { id, meta });
+    }
+    if racy || row.racy {
+        found.push(Found::Refreshed { id, meta, racy });
     }
 }
 

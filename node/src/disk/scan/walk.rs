@@ -27,6 +27,17 @@ struct Dir {
     whole: bool,
     /// An earlier look passed over it, or over a directory above it.
     was: bool,
+    /// Another directory stands there than base knows.
+    other: bool,
+}
+
+/// A row of base whose path vanished from its directory, or holds another kind.
+pub(super) struct Missing {
+    pub(super) row: BaseRow,
+    /// It is nobody's deletion ([`Found::Forgotten`]).
+    pub(super) nobodys: bool,
+    /// The directory to be looked at again, if this look does not decide.
+    pub(super) doubted: Option<RelPath>,
 }
 
 /// A scan under way.
@@ -47,9 +58,7 @@ pub(super) struct Walk<'a> {
     pub(super) claimed: BTreeSet<ItemId>,
     /// Directories that moved, and where they are now.
     moved_dirs: BTreeMap<ItemId, RelPath>,
-    /// Rows whose path vanished from its directory, or holds another kind; and whether that is nobody's
-    /// deletion ([`Found::Forgotten`]).
-    pub(super) missing: Vec<(BaseRow, bool)>,
+    pub(super) missing: Vec<Missing>,
     /// Findings in their order, some of them still to be hashed.
     pub(super) pending: Vec<Pending>,
     pub(super) pending_bytes: u64,
@@ -93,6 +102,7 @@ impl<'a> Walk<'a> {
             at: Parent::Item(ItemId::ROOT),
             whole: true,
             was: false,
+            other: false,
         };
         match scope {
             Scope::All => self.dirs.push(root),
@@ -101,20 +111,22 @@ impl<'a> Walk<'a> {
                 let mut known = BTreeMap::new();
                 for path in paths {
                     if path.components().next() != Some(PRIVATE) {
-                        let (path, id) = self.nearest(path)?;
-                        if !(self.rules)(&path, true) {
-                            known.insert(path, id);
+                        for (path, id, other) in self.nearest(path)? {
+                            if !(self.rules)(&path, true) {
+                                known.insert(path, (id, other));
+                            }
                         }
                     }
                 }
                 // The stack gives back the last first: parents before children.
-                for (path, id) in known.into_iter().rev() {
+                for (path, (id, other)) in known.into_iter().rev() {
                     let was = self.was_passed(&id)?;
                     self.dirs.push(Dir {
                         path,
                         at: Parent::Item(id),
                         whole: false,
                         was,
+                        other,
                     });
                 }
             }
@@ -122,23 +134,40 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The nearest directory at or above `path` that base knows and that stands on disk.
-    fn nearest(&self, path: &RelPath) -> Result<(RelPath, ItemId), BaseError> {
-        let (mut at, mut id) = (RelPath::ROOT, ItemId::ROOT);
+    /// The nearest directory at or above `path` that base knows and that stands on disk, and whether it is
+    /// another one than base knows. With each such one comes the directory it is in: what had the name may
+    /// stand beside it now.
+    fn nearest(&self, path: &RelPath) -> Result<Vec<(RelPath, ItemId, bool)>, BaseError> {
+        let mut above = Vec::new();
+        let mut at = (RelPath::ROOT, ItemId::ROOT, false);
         for name in path.components() {
-            let next = at.with(name);
-            let on_disk = match self.disk.meta(&next) {
-                Ok(meta) => meta.and_then(|meta| kind_on_disk(meta.kind)),
-                // Unreadable: its own listing says so.
-                Err(_) => Some(Kind::Dir),
+            let next = at.0.with(name);
+            let Some(row) = self.base.child(&at.1, name)? else {
+                break;
             };
-            match self.base.child(&id, name)? {
-                Some(row) if row.kind == Kind::Dir && on_disk == Some(Kind::Dir) => id = row.id,
-                _ => break,
+            let other = match self.disk.meta(&next) {
+                Ok(Some(meta)) if kind_on_disk(meta.kind) == Some(Kind::Dir) => {
+                    self.is_other(&row, &meta)
+                }
+                // Unreadable: its own listing says so.
+                Err(_) => false,
+                Ok(_) => break,
+            };
+            if row.kind != Kind::Dir {
+                break;
             }
-            at = next;
+            let parent = std::mem::replace(&mut at, (next, row.id, other));
+            if other {
+                above.push(parent);
+            }
         }
-        Ok((at, id))
+        above.push(at);
+        Ok(above)
+    }
+
+    /// Whether another file or directory stands there than base knows, where numbers tell.
+    fn is_other(&self, row: &BaseRow, meta: &Meta) -> bool {
+        self.traits.steady && row.stat.ino != meta.ino
     }
 
     /// Lists directories until none is left.
@@ -231,11 +260,9 @@ impl<'a> Walk<'a> {
                     self.known(dir, row, path, meta)?;
                 }
                 row => {
-                    let was = |row: BaseRow| {
-                        let was = dir.was || self.look.passed.contains(&row.id);
-                        (row, was)
-                    };
-                    self.missing.extend(row.map(was));
+                    if let Some(row) = row {
+                        self.missed(dir, row, false);
+                    }
                     self.appeared(dir, path, name, kind, meta)?;
                 }
             }
@@ -247,10 +274,29 @@ impl<'a> Walk<'a> {
         for (name, row) in rows {
             let ignored =
                 row.copy_of.is_none() && (self.rules)(&dir.path.with(&name), row.kind == Kind::Dir);
-            let was = dir.was || self.look.passed.contains(&row.id);
-            self.missing.push((row, ignored || was));
+            self.missed(dir, row, ignored);
+            if self.doubts(dir)
+                && let Some(missing) = self.missing.last_mut()
+                && (dir.other || missing.row.kind == Kind::Dir)
+            {
+                missing.doubted = Some(dir.path.clone());
+            }
         }
         Ok(())
+    }
+
+    fn missed(&mut self, dir: &Dir, row: BaseRow, ignored: bool) {
+        let nobodys = ignored || dir.was || self.look.passed.contains(&row.id);
+        self.missing.push(Missing {
+            row,
+            nobodys,
+            doubted: None,
+        });
+    }
+
+    /// Whether what is missing in a directory may stand where this look does not come.
+    fn doubts(&self, dir: &Dir) -> bool {
+        self.listed.is_some() && !self.look.again.contains(&dir.path)
     }
 
     /// Something that is ignored stands there.
@@ -265,8 +311,7 @@ impl<'a> Walk<'a> {
         match row {
             // A rule for directories alone: the file that stood there is gone all the same.
             Some(row) if row.kind != kind && !(self.rules)(path, row.kind == Kind::Dir) => {
-                let was = dir.was || self.look.passed.contains(&row.id);
-                self.missing.push((row, was));
+                self.missed(dir, row, false);
             }
             Some(row) => {
                 self.report.passed.insert(row.id);

@@ -39,6 +39,7 @@ impl Walk<'_> {
                         at: Parent::Item(row.id),
                         whole: true,
                         was,
+                        other: self.is_other(&row, &meta),
                     });
                 }
             }
@@ -150,6 +151,7 @@ impl Walk<'_> {
                     at: Parent::Item(row.id),
                     whole: true,
                     was: false,
+                    other: false,
                 });
             }
             (Kind::Dir, None) => {
@@ -159,12 +161,25 @@ impl Walk<'_> {
                     at: Parent::New(new),
                     whole: true,
                     was: false,
+                    other: false,
                 });
             }
             (Kind::File, Some(row))
-                if !row.racy && self.traits.steady && row.stat.same_content_likely(&meta) =>
+                if self.traits.steady && row.stat.same_content_likely(&meta) =>
             {
-                self.moved(&row, parent, name, meta);
+                if !row.racy && row.stat.same_file_unchanged(&meta) {
+                    self.moved(&row, parent, name, meta);
+                } else {
+                    // Before it is read: its name may be another file's by now.
+                    self.claimed.insert(row.id);
+                    self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
+                    self.pending.push(Pending::Moved {
+                        path,
+                        parent,
+                        name,
+                        row: Box::new(row),
+                    });
+                }
             }
             (Kind::File, was) => {
                 self.pending_bytes = self.pending_bytes.saturating_add(meta.size);
