@@ -298,6 +298,28 @@ mod tests {
             sentence(&space, &[peer(false)], now),
             "up to date here; desktop, away 3 h, had it all when it left"
         );
+        space.paused_by.push("desktop".into());
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop, which paused it, has it all"
+        );
+        space.paused_by.clear();
+        space.unconfirmed.insert("desktop".into(), 3);
+        space.kept_out_on.insert("desktop".into(), 3);
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop keeps 3 items out by its own ignore rules"
+        );
+        space.kept_out_on.clear();
+        space
+            .stopped_on
+            .insert("desktop".into(), "deletions".into());
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop, which has stopped and asks, has not confirmed 3 changes"
+        );
+        space.stopped_on.clear();
+        space.unconfirmed.insert("desktop".into(), 0);
         space.missing_items = 2;
         space.missing_bytes = 1_500;
         assert_eq!(

@@ -31,7 +31,7 @@ impl Engine {
             lowest.raise(log.tag, log.low);
         }
         let (missing_items, missing_bytes) = missing(conn, n)?;
-        let (unwanted_items, _) = ignored::lacking(conn, n)?;
+        let unwanted_items = ignored::unwanted(conn, n)?;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Err(DbError::Damaged("space"));
         };
@@ -189,7 +189,7 @@ impl Engine {
             // Nor does the count of what is missing change when a rule ends, or begins, to keep items out.
             let ruled = space.told_unwanted > 0 || !space.ignoring.rules.is_empty();
             if ruled && !space.more && !space.ack_due && !space.is_busy() {
-                let (unwanted, _) = ignored::lacking(db.read(), space.row.n)?;
+                let unwanted = ignored::unwanted(db.read(), space.row.n)?;
                 space.ack_due = unwanted != space.told_unwanted;
             }
             if space.told_missing > 0 && !space.ack_due && !space.is_busy() {

@@ -24,10 +24,12 @@ pub(super) struct Denied(BTreeMap<ContentHash, BTreeMap<DeviceId, (ItemId, u64)>
 
 impl Denied {
     pub(super) fn said(&mut self, hash: ContentHash, device: DeviceId, item: ItemId, now: u64) {
-        if self.0.len() < MOST || self.0.contains_key(&hash) {
-            let by = self.0.entry(hash).or_default();
-            by.entry(device).or_insert((item, now)).0 = item;
+        if self.0.len() >= MOST && !self.0.contains_key(&hash) {
+            // What is still not to be had is asked for again, and comes back.
+            self.0.pop_first();
         }
+        let by = self.0.entry(hash).or_default();
+        by.entry(device).or_insert((item, now)).0 = item;
     }
 
     /// A content is here.
@@ -48,7 +50,8 @@ impl Engine {
     /// Items of which a version is on no device that takes part, as all of them said.
     pub(super) fn nowhere(&self, space: &Space) -> Result<BTreeSet<ItemId>, DbError> {
         let mut out = BTreeSet::new();
-        if space.denied.0.is_empty() {
+        // Nor was this disk looked at while the space stands still here.
+        if space.denied.0.is_empty() || space.stopped().is_some() || !space.scanned {
             return Ok(out);
         }
         let (conn, n) = (self.db.read(), space.row.n);
@@ -58,7 +61,7 @@ impl Engine {
         // What lies in a folder that is not merged, or not mounted, was not looked for.
         let looks = |d: &DeviceId| {
             let theirs = self.peers.get(d).and_then(|p| p.spaces.get(&space.row.id));
-            theirs.is_some_and(|s| s.stopped <= guard_number(Some("deletions")))
+            theirs.is_some_and(|s| [0, guard_number(Some("deletions"))].contains(&s.stopped))
         };
         if !others.all(|m| listeners.contains(&m.device) && looks(&m.device)) {
             return Ok(out);

@@ -189,8 +189,9 @@ impl Engine {
                 let path = found.item.unwrap_or_default();
                 reasons.push(format!("{name}: {path}: {}", found.reason));
             }
-            for id in self.peers.keys() {
-                let resting = self.rests(space, id);
+            for member in spaces::members(conn, waited.n)? {
+                let resting = self.rests(space, &member.device);
+                let resting = resting.filter(|_| member.joined);
                 reasons.extend(resting.map(|why| format!("{name}: {why}")));
             }
         }
@@ -221,7 +222,9 @@ impl Engine {
                 reasons.push(format!("{name}: {queued} changes have nobody to go to yet"));
                 let devices = self.registry.view().devices.keys();
                 let resting = devices.filter_map(|id| self.rests(space, id));
-                reasons.extend(resting.map(|why| format!("{name}: {why}")));
+                let resting: Vec<_> = resting.map(|why| format!("{name}: {why}")).collect();
+                reasons.retain(|why| !resting.contains(why));
+                reasons.extend(resting);
                 return Ok(Ok(reasons));
             }
         };
