@@ -36,6 +36,11 @@ pub struct SpaceHello {
     pub items: u64,
     /// Whether its user told it to wait: it takes nothing in and gives nothing out for now.
     pub paused: bool,
+    /// Whether a guard of the node's stopped it, and which one: it writes nothing to its disk until its user
+    /// has answered. 0: it is not stopped; the meaning of the others is the caller's.
+    pub stopped: u8,
+    /// How many of the missing items it will never ask for: its user does not want them there.
+    pub unwanted_items: u64,
 }
 
 /// A control message.
@@ -119,7 +124,7 @@ impl Message {
             REGISTRY | BATCHES | PAGE | SUPERSEDED => 2,
             WANT_STATE => 3,
             STATEMENTS | BYE => 1,
-            SPACE => 9,
+            SPACE => 11,
             _ => return Err(MessageError::Unknown(number)),
         };
         let later = items
@@ -150,7 +155,7 @@ impl Message {
                 write_blobs(e, statements)?;
             }
             Self::Space(hello) => {
-                e.array(10)?
+                e.array(12)?
                     .u64(SPACE)?
                     .encode(hello.space)?
                     .bool(hello.joined)?
@@ -159,7 +164,9 @@ impl Message {
                 e.u64(hello.missing_items)?
                     .u64(hello.missing_bytes)?
                     .u64(hello.items)?
-                    .bool(hello.paused)?;
+                    .bool(hello.paused)?
+                    .u8(hello.stopped)?
+                    .u64(hello.unwanted_items)?;
             }
             Self::Batches { space, batches } => {
                 e.array(3)?.u64(BATCHES)?.encode(space)?;
@@ -208,6 +215,8 @@ impl Message {
                 missing_bytes: d.u64()?,
                 items: d.u64()?,
                 paused: d.bool()?,
+                stopped: d.u8()?,
+                unwanted_items: d.u64()?,
             }),
             BATCHES => Self::Batches {
                 space: d.decode()?,

@@ -39,6 +39,8 @@ fn samples() -> Vec<(&'static str, Message)> {
         missing_bytes: 70_000,
         items: 100_000,
         paused: true,
+        stopped: 1,
+        unwanted_items: 1,
     };
     vec![
         (

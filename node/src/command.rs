@@ -285,7 +285,8 @@ pub struct WaitRequest {
     /// Confirmed by this device.
     #[serde(default)]
     pub device: Option<String>,
-    /// Confirmed by every lasting device.
+    /// Confirmed by every lasting device; by one that keeps items out by its own ignore rules all others, if
+    /// another one has confirmed everything.
     #[serde(default)]
     pub all: bool,
 }

@@ -219,6 +219,13 @@ pub struct SpaceStatus {
     /// The connected devices whose users paused it there.
     #[serde(default)]
     pub paused_by: Vec<String>,
+    /// By the name of a connected device: the guard that stopped it there (`deletions`, `folder`, `joining`,
+    /// `other`), which waits for an answer of its user.
+    #[serde(default)]
+    pub stopped_on: BTreeMap<String, String>,
+    /// By the name of a connected device: how many items its own ignore rules keep out there.
+    #[serde(default)]
+    pub kept_out_on: BTreeMap<String, u64>,
     /// Live items: files, directories and symlinks.
     pub items: u64,
     /// Live files.
@@ -252,6 +259,8 @@ pub struct Problem {
     pub since: Option<Time>,
 }
 
+/// An item with a version that no device has, as all of them said.
+pub const NOWHERE: &str = "nowhere";
 /// A file, directory or symlink that is called otherwise on this disk.
 pub const LOCAL_NAME: &str = "local-name";
 /// An item that does not keep its name, since another one has it.
@@ -495,7 +504,7 @@ mod tests {
         );
         assert_eq!(
             keys(&value["spaces"][0]),
-            "bytes conflicts files items missing_bytes missing_items mode name only_here_items path paused_by paused_until problems state unconfirmed"
+            "bytes conflicts files items kept_out_on missing_bytes missing_items mode name only_here_items path paused_by paused_until problems state stopped_on unconfirmed"
         );
         assert_eq!(value["peers"][0]["route"], "none");
         assert_eq!(value["spaces"][0]["state"], "idle");

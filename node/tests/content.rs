@@ -251,6 +251,22 @@ fn a_stream_that_stops_times_out() {
     }
 }
 
+/// A space that is paused, or a device that is blocked, while a part of a large content is under way.
+#[test]
+fn denied_within_a_part_ends_it() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    theirs.write("big", &noise(1, 16 * MIB));
+    let wants = theirs.scan();
+    theirs.deny_after("big", 2);
+    let fetched = run(ours.fetch(&Road::to(&theirs), wants)).remove(0);
+    assert!(
+        matches!(fetched.result, Err(FetchError::Absent)),
+        "{fetched:?}"
+    );
+    let came = ours.counts().from_net();
+    assert!(came < 3 * MIB as u64, "{came} bytes came");
+}
+
 /// Security test 27.
 #[test]
 fn denied_looks_like_absent() {

@@ -156,7 +156,8 @@ impl World {
             match head.status {
                 Status::Last => return Ok(bytes),
                 Status::More => {}
-                Status::Absent | Status::Superseded | Status::Busy => return Err(Missed::Absent),
+                Status::Absent => return Err(Missed::Absent),
+                Status::Superseded | Status::Busy => return Err(Missed::Later),
             }
         }
         Err(Missed::Lost)

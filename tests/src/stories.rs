@@ -9,6 +9,7 @@ mod made_again;
 mod members;
 mod paused;
 mod short;
+mod told;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use made_again::*;
 pub use members::*;
 pub use paused::*;
 pub use short::short;
+pub use told::what_is_told;
 
 /// A story and its name.
 pub type Story = (&'static str, fn());
@@ -108,6 +110,7 @@ pub const ALL: &[Story] = &[
     ("started over within steps", started_over_within_steps),
     ("paused over a loss of power", paused_over_a_loss_of_power),
     ("paused for a time", paused_for_a_time),
+    ("what is told of others", what_is_told),
     ("ignored", ignored_stays),
     ("gone while ignored", gone_while_ignored),
     ("gone with the rule", gone_with_the_rule),

@@ -70,6 +70,7 @@ told!(
     started_over_within_steps,
     paused_over_a_loss_of_power,
     paused_for_a_time,
+    what_is_told,
     ignored_stays,
     gone_while_ignored,
     gone_with_the_rule,

@@ -122,11 +122,18 @@ fn sentence(space: &SpaceStatus, peers: &[Peer], now: Time) -> String {
         let state = match peer {
             Some(peer) if !peer.connected => format!(", {},", away(peer, now)),
             _ if space.paused_by.contains(device) => ", which paused it,".to_owned(),
+            _ if space.stopped_on.contains_key(device) => {
+                ", which has stopped and asks,".to_owned()
+            }
             _ => String::new(),
         };
         // What a device has not confirmed it may have all the same: it lacks it as far as is known here.
         parts.push(match (*lacks, peer.is_some_and(|peer| !peer.connected)) {
-            (0, false) => format!("{name} has it all"),
+            (0, false) => format!("{name}{state} has it all"),
+            (lacks, false) if space.kept_out_on.get(device) == Some(&lacks) => {
+                let items = words::count(lacks, "item");
+                format!("{name}{state} keeps {items} out by its own ignore rules")
+            }
             (0, true) => format!("{name}{state} had it all when it left"),
             (lacks, true) => format!("{name}{state} lacks {}", words::count(lacks, "change")),
             (lacks, false) => format!(
@@ -197,6 +204,19 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
             .map(|item| format!("{}: ", clean(item)))
             .unwrap_or_default();
         lines.push(format!("{item}{}", clean(&problem.reason)));
+    }
+    for (device, guard) in &space.stopped_on {
+        let (device, name) = (clean(device), clean(&space.name));
+        lines.push(match guard.as_str() {
+            "deletions" => format!(
+                "On {device}, where most files were deleted at once: mesh continue {name} deletes them, mesh revert {name} brings them back everywhere"
+            ),
+            "folder" => format!(
+                "On {device}, whose folder is not the one it was: mount its disk, or mesh continue {name} or mesh revert {name}"
+            ),
+            "joining" => format!("On {device} its files are not merged yet"),
+            _ => format!("On {device} mesh status says why it has stopped"),
+        });
     }
     if space.state == SpaceState::Paused {
         let name = clean(&space.name);
@@ -278,6 +298,28 @@ mod tests {
             sentence(&space, &[peer(false)], now),
             "up to date here; desktop, away 3 h, had it all when it left"
         );
+        space.paused_by.push("desktop".into());
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop, which paused it, has it all"
+        );
+        space.paused_by.clear();
+        space.unconfirmed.insert("desktop".into(), 3);
+        space.kept_out_on.insert("desktop".into(), 3);
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop keeps 3 items out by its own ignore rules"
+        );
+        space.kept_out_on.clear();
+        space
+            .stopped_on
+            .insert("desktop".into(), "deletions".into());
+        assert_eq!(
+            sentence(&space, &[peer(true)], now),
+            "up to date here; desktop, which has stopped and asks, has not confirmed 3 changes"
+        );
+        space.stopped_on.clear();
+        space.unconfirmed.insert("desktop".into(), 0);
         space.missing_items = 2;
         space.missing_bytes = 1_500;
         assert_eq!(

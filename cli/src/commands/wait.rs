@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "D", conflicts_with = "all")]
     device: Option<String>,
 
-    /// Confirmed by every lasting device
+    /// Confirmed by every lasting device, but for what its own ignore rules keep out, if one has everything
     #[arg(long)]
     all: bool,
 }

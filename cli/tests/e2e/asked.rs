@@ -53,11 +53,13 @@ fn why_tells_how_it_stands_with_a_path() {
     );
     is(&laptop, "pipe", "odd_kind");
     fs::remove_file(laptop.at("pipe")).unwrap();
-    laptop.write("target/out", "");
+    // The rule first: what was taken in before it would be on the desktop too.
     laptop.json(&["ignore", "add", "target/"]);
+    laptop.write("target/out", "");
     let found = is(&laptop, "target/out", "ignored");
     let rule = "line 1 of .meshignore ignores it: target/";
     assert_eq!(found["words"][0], rule);
+    fs::remove_dir_all(laptop.at("target")).unwrap();
 
     // Nobody has it yet; what is known of one item is not mixed up with another.
     desktop.down();
@@ -99,6 +101,54 @@ fn why_tells_how_it_stands_with_a_path() {
     settle(&laptop, &desktop, "the conflict");
     let found = is(&desktop, "sub/a", "conflict");
     assert_eq!(found["conflict"]["versions"].as_array().unwrap().len(), 2);
+}
+
+/// What the others of a device are told where it waits for its user.
+#[test]
+fn who_has_stopped_or_paused_is_named() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        for n in 0..12 {
+            laptop.write(&format!("f{n}"), format!("content {n}"));
+        }
+    });
+    for n in 0..12 {
+        fs::remove_file(laptop.at(&format!("f{n}"))).unwrap();
+    }
+    laptop.write("new", "1");
+    laptop.scan();
+    until("the laptop hears of the stop", || {
+        let space = laptop.space();
+        check(space["stopped_on"]["desktop"] == "deletions", space)
+    });
+    let asks = "desktop has stopped and asks";
+    let found = is(&laptop, "new", "in_sync");
+    assert!(found["next"].as_str().unwrap().contains(asks), "{found}");
+    let waited = laptop.mesh(&["wait", "--timeout", "3"]);
+    assert_eq!(waited.code, 7);
+    assert!(waited.stdout.contains(asks), "{waited:?}");
+    desktop.json(&["revert", "docs", "--yes"]);
+    settle(&laptop, &desktop, "revert");
+    assert_eq!(laptop.space()["stopped_on"], serde_json::json!({}));
+    assert_eq!(is(&laptop, "new", "in_sync")["next"], "nothing");
+
+    // The only one that has it pauses while it goes.
+    laptop.json(&["limit", "--up", "100K"]);
+    laptop.write("big", Dice::new(9).bytes(4 << 20));
+    is(&desktop, "big", "waiting");
+    laptop.json(&["pause"]);
+    until("the pause is named", || {
+        let found = is(&desktop, "big", "waiting");
+        let named = found["words"].to_string().contains("laptop has paused it");
+        check(named && found["waits_for"][0] == "laptop", found)
+    });
+    let waited = desktop.mesh(&["wait", "--timeout", "3"]);
+    assert_eq!(waited.code, 7);
+    let paused = waited.stdout.matches("laptop has paused it").count();
+    assert_eq!(paused, 1, "{waited:?}");
+    laptop.json(&["limit", "--up", "off"]);
+    laptop.json(&["resume"]);
+    settle(&laptop, &desktop, "the big one");
 }
 
 /// The checks of a name.

@@ -166,6 +166,7 @@ pub(super) fn answer_into(
                         let size = files.first().map_or(0, |file| file.size);
                         Reading {
                             source,
+                            peer,
                             space,
                             hash: &want.hash,
                             files: &files,
@@ -182,11 +183,11 @@ pub(super) fn answer_into(
         },
         Ask::Chunks { hash, parts, .. } => {
             for part in parts {
-                // Looked up for each part: up to 8 MiB go by between two of them.
                 match find(hash) {
                     Ok(files) => {
                         Reading {
                             source,
+                            peer,
                             space,
                             hash,
                             files: &files,
@@ -264,6 +265,7 @@ fn send_list(
 /// One content being read, from whichever of its files still holds it.
 struct Reading<'a> {
     source: &'a dyn Source,
+    peer: &'a DeviceId,
     space: &'a SpaceId,
     hash: &'a ContentHash,
     files: &'a [Located],
@@ -273,6 +275,8 @@ struct Reading<'a> {
 enum Trouble {
     /// It is not the file that was hashed.
     Changed,
+    /// The asker may not have it any more.
+    Forbidden,
     Io(io::Error),
 }
 
@@ -290,6 +294,7 @@ impl Reading<'_> {
                     changed = true;
                     self.source.superseded(self.space, self.hash, &file.path);
                 }
+                Err(Trouble::Forbidden) => break,
                 Err(Trouble::Io(error)) => {
                     tracing::warn!(path = %file.path, %error, "a file could not be read for a peer");
                 }
@@ -322,6 +327,10 @@ impl Reading<'_> {
             return Ok(Err(e));
         }
         loop {
+            // A part is up to 8 MiB, which takes minutes on a slow road: a pause or a block holds at once.
+            if !self.source.allowed(self.peer, self.space) {
+                return Ok(Err(Trouble::Forbidden));
+            }
             let fill = |to: &mut [u8]| {
                 read_exact(&*open, to, offset + *done)?;
                 unchanged(&*open, &file.stat)

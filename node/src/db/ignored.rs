@@ -16,6 +16,11 @@ const PASSED: i64 = 0;
 /// An item whose difference between mesh and disk waits until it is ignored no more.
 const WAITS: i64 = 1;
 
+/// The content of an item that waits is not here, since this device's own rules keep it out.
+const UNWANTED: i64 = 1;
+/// It is not here, since something ignored has its name.
+const BLOCKED: i64 = 2;
+
 /// The rules as they were last understood.
 ///
 /// # Errors
@@ -101,6 +106,18 @@ pub fn files(conn: &Connection, space: i64) -> Result<u64, DbError> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn hold(conn: &Connection, space: i64, item: &ItemId, lacking: bool) -> Result<(), DbError> {
+    put_waiting(conn, space, item, if lacking { UNWANTED } else { 0 })
+}
+
+/// [`hold`], of an item whose name something ignored has here.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn block(conn: &Connection, space: i64, item: &ItemId) -> Result<(), DbError> {
+    put_waiting(conn, space, item, BLOCKED)
+}
+
+fn put_waiting(conn: &Connection, space: i64, item: &ItemId, lacking: i64) -> Result<(), DbError> {
     conn.prepare_cached(
         "INSERT OR REPLACE INTO ignored(space, why, id, lacking, bytes)
          VALUES(?1, ?2, ?3, ?4, coalesce((SELECT bytes FROM dirty WHERE space = ?1 AND item = ?3), 0))",
@@ -125,7 +142,7 @@ pub fn release(conn: &Connection, space: i64) -> Result<bool, DbError> {
     Ok(gone > 0)
 }
 
-/// How many items are not here by this device's own choice, and their bytes.
+/// How many items are not here because of what is ignored on this device, and their bytes.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
@@ -133,7 +150,7 @@ pub fn lacking(conn: &Connection, space: i64) -> Result<(u64, u64), DbError> {
     Ok(conn
         .prepare_cached(
             "SELECT count(*), coalesce(sum(bytes), 0) FROM ignored
-             WHERE space = ?1 AND why = ?2 AND lacking = 1",
+             WHERE space = ?1 AND why = ?2 AND lacking <> 0",
         )?
         .query_row([space, WAITS], |row| {
             Ok((
@@ -141,6 +158,19 @@ pub fn lacking(conn: &Connection, space: i64) -> Result<(u64, u64), DbError> {
                 row.get::<_, i64>(1)?.cast_unsigned(),
             ))
         })?)
+}
+
+/// Those of them that this device's own rules keep out: it will not ask for them.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn unwanted(conn: &Connection, space: i64) -> Result<u64, DbError> {
+    let n: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM ignored WHERE space = ?1 AND why = ?2 AND lacking = ?3",
+        )?
+        .query_row([space, WAITS, UNWANTED], |row| row.get(0))?;
+    Ok(n.cast_unsigned())
 }
 
 /// How many items wait because they are ignored.

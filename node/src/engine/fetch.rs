@@ -51,6 +51,8 @@ pub struct WantResult {
 pub enum Missed {
     /// The device does not have it (any more).
     Absent,
+    /// The device cannot give it at this moment: its file is being changed, or it is busy.
+    Later,
     /// The connection ended; another device, or the same later, may do.
     Lost,
     /// This disk has no room.
@@ -89,7 +91,7 @@ pub(super) const READY: usize = 4_000;
 /// How long after a broken stream the same device is asked again, ms.
 const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
-const ABSENT: u64 = 5_000;
+pub(super) const ABSENT: u64 = 5_000;
 
 /// How names of staged files begin. None but ours ever stands under such a name.
 const STAGED: &str = "s-";
@@ -271,6 +273,7 @@ impl Engine {
                 Ok((meta, chunks)) => {
                     space.staged_for.insert((item, want.id));
                     space.begun.remove(&(item, want.id));
+                    space.denied.came(&want.hash);
                     let before = space.ready.insert(
                         want.id,
                         Ready {
@@ -301,7 +304,11 @@ impl Engine {
                                 .absent
                                 .insert((fetch.device, want.hash), now.mono + LOST);
                         }
-                        Missed::Absent => {
+                        Missed::Absent | Missed::Later => {
+                            if missed == Missed::Absent {
+                                let (hash, device) = (want.hash, fetch.device);
+                                space.denied.said(hash, device, item, now.mono);
+                            }
                             space
                                 .absent
                                 .insert((fetch.device, want.hash), now.mono + ABSENT);

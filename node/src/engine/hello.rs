@@ -10,11 +10,12 @@ use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, SpaceId};
 
 use super::ignoring::missing;
+use super::others::guard_number;
 use super::peers::PeerSpace;
 use super::{Effect, Engine, Now};
 use crate::command::CommandError;
 use crate::db::spaces::{self, Member};
-use crate::db::{DbError, logs};
+use crate::db::{DbError, ignored, logs};
 
 /// Acknowledgements wait this long for more to acknowledge, ms: one flush serves them all.
 pub(super) const ACK_EVERY: u64 = 40;
@@ -30,11 +31,13 @@ impl Engine {
             lowest.raise(log.tag, log.low);
         }
         let (missing_items, missing_bytes) = missing(conn, n)?;
+        let unwanted_items = ignored::unwanted(conn, n)?;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Err(DbError::Damaged("space"));
         };
         let missing_items = missing_items + u64::from(space.row.stopped.is_some());
         space.told_missing = space.told_missing.max(missing_items);
+        space.told_unwanted = unwanted_items;
         Ok(SpaceHello {
             space: space.row.id,
             joined: true,
@@ -45,6 +48,8 @@ impl Engine {
             missing_bytes,
             items: space.row.totals.items.max(0).cast_unsigned(),
             paused: space.is_paused(),
+            stopped: guard_number(space.stopped()),
+            unwanted_items,
         })
     }
 
@@ -118,6 +123,8 @@ impl Engine {
             // What was on its way when it paused was not taken in.
             state.again();
         }
+        state.stopped = hello.stopped;
+        state.unwanted = hello.unwanted_items;
         state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
         state.lowest = hello.lowest;
@@ -146,6 +153,9 @@ impl Engine {
         })?;
         if hello.joined {
             if let Some(space) = self.spaces.get_mut(&n) {
+                if joins {
+                    space.denied.forget(device);
+                }
                 if hello.paused {
                     space.gives_no_more(now, device);
                 }
@@ -158,6 +168,7 @@ impl Engine {
             self.prune(n)?;
         } else if let Some(space) = self.spaces.get_mut(&n) {
             space.gives_no_more(now, device);
+            space.denied.forget(device);
         }
         if joins {
             // It may be new to this space and know nothing of what is held here.
@@ -175,6 +186,12 @@ impl Engine {
         // What others were told is missing here may be found to be here by a scan, without any step.
         let db = &self.db;
         for space in self.spaces.values_mut() {
+            // Nor does the count of what is missing change when a rule ends, or begins, to keep items out.
+            let ruled = space.told_unwanted > 0 || !space.ignoring.rules.is_empty();
+            if ruled && !space.more && !space.ack_due && !space.is_busy() {
+                let unwanted = ignored::unwanted(db.read(), space.row.n)?;
+                space.ack_due = unwanted != space.told_unwanted;
+            }
             if space.told_missing > 0 && !space.ack_due && !space.is_busy() {
                 let (lacking, _) = missing(db.read(), space.row.n)?;
                 let missing = lacking + u64::from(space.row.stopped.is_some());
@@ -271,5 +288,7 @@ fn not_here(space: SpaceId) -> SpaceHello {
         missing_bytes: 0,
         items: 0,
         paused: false,
+        stopped: 0,
+        unwanted_items: 0,
     }
 }

@@ -47,6 +47,8 @@ pub(crate) mod local;
 mod membership;
 mod notice;
 mod notices;
+mod nowhere;
+mod others;
 mod pace;
 mod pairing;
 mod pass;

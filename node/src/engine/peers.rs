@@ -29,6 +29,10 @@ pub(super) struct PeerSpace {
     pub(super) joined: bool,
     /// Its user told it to wait there.
     pub(super) paused: bool,
+    /// Which guard stopped it there (`others`); 0: none.
+    pub(super) stopped: u8,
+    /// Items that its own rules keep out.
+    pub(super) unwanted: u64,
     /// Applied there, as it said.
     pub(super) vector: Vector,
     /// Lowest numbers it still holds.
@@ -113,6 +117,7 @@ impl Engine {
         self.tell_twin(now, &device);
         for space in self.spaces.values_mut() {
             space.absent.retain(|(d, _), _| *d != device);
+            space.denied.forget(&device);
         }
         let name = self.device_name(&device);
         self.notice(Notice::Connected { device: name });

@@ -107,7 +107,7 @@ impl Engine {
                         }
                         match refused {
                             Refused::Occupied if rules.splits(path) => {
-                                ignored::hold(tx, n, &intent.item, true)?;
+                                ignored::block(tx, n, &intent.item)?;
                                 blocked.push((intent.item, path.clone()));
                             }
                             Refused::Aside

@@ -8,6 +8,7 @@ use super::fetch::{self, Fetch, Ready};
 use super::group::Intent;
 use super::ignoring::Ignoring;
 use super::lacking::Transfer;
+use super::nowhere::Denied;
 use super::pace::Pace;
 use super::pause::Pause;
 use super::scan::{FULL_EVERY, ScanWaiter, problem_kind};
@@ -100,6 +101,8 @@ pub struct Space {
     pub(super) staged: u64,
     /// Content that a device said it does not have, until the moment it is asked again.
     pub(super) absent: BTreeMap<(DeviceId, ContentHash), u64>,
+    /// The same for as long as it says so, and since when.
+    pub(super) denied: Denied,
     /// Beginnings of the contents that lie in the trash here: bytes to be had without another device.
     pub(super) kept: BTreeSet<crate::disk::trash::Front>,
     /// Conflicts that people were told of.
@@ -113,6 +116,8 @@ pub struct Space {
     pub(super) ack_due: bool,
     /// The most that anybody was told is missing here, since everybody was told.
     pub(super) told_missing: u64,
+    /// Of those, the items that others were last told are not wanted here.
+    pub(super) told_unwanted: u64,
     /// Deletions carried out lately: when and how many (`brake`).
     pub(super) deletions: VecDeque<(u64, u64)>,
     /// The folder that is marked next is another one: nothing in it is known.
@@ -175,6 +180,7 @@ impl Space {
             staged_for: BTreeSet::new(),
             unwanted: Vec::new(),
             absent: BTreeMap::new(),
+            denied: Denied::default(),
             kept: BTreeSet::new(),
             conflicts: 0,
             problems: BTreeMap::new(),
@@ -182,6 +188,7 @@ impl Space {
             seek_at: None,
             ack_due: false,
             told_missing: 0,
+            told_unwanted: 0,
             deletions: VecDeque::new(),
             refill: false,
             begun: BTreeMap::new(),

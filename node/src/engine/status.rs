@@ -164,6 +164,7 @@ impl Engine {
                 since: None,
             });
         }
+        problems.extend(self.nowhere_told(space).unwrap_or_default());
         problems.extend(self.notices_of(space).unwrap_or_default());
         let t = space.row.totals;
         SpaceStatus {
@@ -175,6 +176,8 @@ impl Engine {
             state: self.state(space, missing_items),
             paused_until: space.paused_until(),
             paused_by: self.paused_by(space),
+            stopped_on: self.stopped_on(space),
+            kept_out_on: self.kept_out_on(space),
             items: t.items.max(0).cast_unsigned(),
             files: t.files.max(0).cast_unsigned(),
             bytes: t.bytes.max(0).cast_unsigned(),
@@ -196,12 +199,6 @@ impl Engine {
             unconfirmed,
             problems,
         }
-    }
-
-    fn paused_by(&self, space: &Space) -> Vec<String> {
-        let paused = |p: &super::peers::Peer| p.spaces.get(&space.row.id).is_some_and(|s| s.paused);
-        let peers = self.peers.iter().filter(|(_, p)| paused(p));
-        peers.map(|(id, _)| self.device_name(id)).collect()
     }
 
     /// Per device that takes part: changes known here that it has not acknowledged, and items it

@@ -185,6 +185,15 @@ impl Engine {
                 1 => format!("{name}: 1 item is missing here"),
                 _ => format!("{name}: {missing} items are missing here"),
             });
+            for found in self.nowhere_told(space)?.into_iter().take(8) {
+                let path = found.item.unwrap_or_default();
+                reasons.push(format!("{name}: {path}: {}", found.reason));
+            }
+            for member in spaces::members(conn, waited.n)? {
+                let resting = self.rests(space, &member.device);
+                let resting = resting.filter(|_| member.joined);
+                reasons.extend(resting.map(|why| format!("{name}: {why}")));
+            }
         }
         // A FIFO or socket holds no bytes that could be safe elsewhere, and a rule file travels whatever
         // it says.
@@ -212,7 +221,10 @@ impl Engine {
             None => {
                 reasons.push(format!("{name}: {queued} changes have nobody to go to yet"));
                 let devices = self.registry.view().devices.keys();
-                reasons.extend(devices.filter_map(|id| self.held_up(space, id)));
+                let resting = devices.filter_map(|id| self.rests(space, id));
+                let resting: Vec<_> = resting.map(|why| format!("{name}: {why}")).collect();
+                reasons.retain(|why| !resting.contains(why));
+                reasons.extend(resting);
                 return Ok(Ok(reasons));
             }
         };
@@ -220,7 +232,7 @@ impl Engine {
         if early {
             reasons.extend(self.not_come_yet(space, waited.n, &members)?);
         }
-        let mut lacking = Vec::new();
+        let (mut lacking, mut kept_out) = (Vec::new(), Vec::new());
         let mut confirmed = 0;
         for (id, entry) in &self.registry.view().devices {
             if *id == self.device || device.is_some_and(|d| d != *id) {
@@ -238,7 +250,15 @@ impl Engine {
             if covered && member.missing == 0 {
                 confirmed += 1;
             } else if let Some(why) = self.held_up(space, id) {
-                lacking.push(why);
+                lacking.push(format!("{name}: {why}"));
+            } else if covered && self.keeps_out(space, id) > 0 {
+                let (out, left) = lacks(self.keeps_out(space, id), member.missing);
+                let said = format!("{name}: {} {out}{left}", entry.name);
+                if left.is_empty() {
+                    kept_out.push(said);
+                } else {
+                    lacking.push(said);
+                }
             } else if covered {
                 let s = if member.missing == 1 { "" } else { "s" };
                 lacking.push(format!(
@@ -258,15 +278,19 @@ impl Engine {
                 ));
             }
         }
-        let enough = if all || device.is_some() {
-            lacking.is_empty() && confirmed > 0
+        // Of what a device keeps out by its own rules nothing will ever come there: all have confirmed what
+        // they take, if one of them has everything. Whoever asks for one device wants it to have everything.
+        let enough = if device.is_some() {
+            lacking.is_empty() && kept_out.is_empty() && confirmed > 0
         } else {
-            confirmed > 0
+            confirmed > 0 && (!all || lacking.is_empty())
         };
         if !enough {
+            lacking.extend(kept_out);
             if lacking.is_empty() {
                 lacking.push(format!("{name}: no other device takes part in it"));
             }
+            lacking.retain(|why| !reasons.contains(why));
             reasons.extend(lacking);
         }
         Ok(Ok(reasons))
@@ -298,18 +322,19 @@ impl Engine {
         }
         Ok(out)
     }
+}
 
-    /// Why nothing goes to a device by its user's wish or by that of this one's, if so.
-    fn held_up(&self, space: &Space, id: &DeviceId) -> Option<String> {
-        let theirs = self.peers.get(id).and_then(|p| p.spaces.get(&space.row.id));
-        let why = if self.blocked.contains(id) {
-            "is blocked here"
-        } else if theirs.is_some_and(|s| s.paused) {
-            "has paused it"
+/// What a device lacks that keeps items out by its own rules: those, and those that are to come.
+pub(super) fn lacks(unwanted: u64, missing: u64) -> (String, String) {
+    let items = |n: u64| {
+        if n == 1 {
+            "1 item".to_owned()
         } else {
-            return None;
-        };
-        let (name, device) = (&space.name, self.device_name(id));
-        Some(format!("{name}: {device} {why}"))
-    }
+            format!("{n} items")
+        }
+    };
+    let out = format!("keeps {} out by its own ignore rules", items(unwanted));
+    let left = missing.saturating_sub(unwanted);
+    let left = (left > 0).then(|| format!(", and still lacks {}", items(left)));
+    (out, left.unwrap_or_default())
 }

@@ -7,6 +7,9 @@ use ownmesh_crdt::batch::open_batch;
 use ownmesh_crdt::item::{Content, ItemState, Kind};
 use ownmesh_crypto::{DeviceId, ItemId, KeyId};
 
+use super::nowhere::LOST;
+use super::others::fetched_when;
+use super::wait::lacks;
 use super::{Engine, Now, Space};
 use crate::command::CommandError;
 use crate::db::base::Base;
@@ -116,6 +119,12 @@ impl Engine {
             why.devices = self.how_far(space, &id)?;
             why.words
                 .extend(why.devices.iter().map(|d| d.words.clone()));
+            // Here nothing is left to do; elsewhere somebody is asked.
+            if why.state == WhyState::InSync
+                && let Some(asks) = self.asks_elsewhere(space)
+            {
+                why.next = asks;
+            }
             if why.devices.is_empty() {
                 let alone = "no other device takes part in the space";
                 why.words.push(alone.into());
@@ -190,7 +199,15 @@ impl Engine {
             let next = format!("mesh continue {name}, or mesh revert {name}");
             held = Some((WhyState::Stopped, next));
         }
-        let (state, next) = self.plain(space, why, known, now)?;
+        let (state, mut next) = self.plain(space, why, known, now)?;
+        if let Some(id) = known.id
+            && self.nowhere(space)?.contains(&id)
+        {
+            why.words.push(LOST.into());
+            if state == WhyState::Waiting {
+                next = self.help(space, &id, &why.path)?;
+            }
+        }
         (why.state, why.next) = match held {
             // What is settled stays so, whatever the space waits for.
             Some(held)
@@ -348,6 +365,11 @@ impl Engine {
         });
         if let Some(fetch) = under_way {
             let from = self.device_name(&fetch.device);
+            if let Some(said) = self.rests(space, &fetch.device) {
+                why.words.push(said);
+                why.waits_for = vec![from];
+                return Ok((WhyState::Waiting, fetched_when(&why.waits_for)));
+            }
             why.words.push(format!("it is being fetched from {from}"));
             why.waits_for = vec![from];
             return Ok((
@@ -376,6 +398,9 @@ impl Engine {
         if !may.is_empty() {
             why.waits_for = names(&may);
             return Ok((WhyState::Waiting, "it is fetched in its turn".into()));
+        }
+        if let Some(next) = self.waits_for_resting(space, why)? {
+            return Ok((WhyState::Waiting, next));
         }
         let members = spaces::members(self.db.read(), space.row.n)?;
         let away: Vec<DeviceId> = members
@@ -425,18 +450,29 @@ impl Engine {
             }
             let device = self.device_name(&member.device);
             let connected = self.peers.contains_key(&member.device);
+            let held_up = self.held_up(space, &member.device);
+            let unwanted = self.keeps_out(space, &member.device);
             let words = match confirmed {
                 _ if self.blocked.contains(&member.device) => format!("{device} is blocked here"),
+                Some(true) if member.missing == 0 => {
+                    format!("{device} has confirmed the newest version")
+                }
+                _ if held_up.is_some() => held_up.unwrap_or_default(),
+                Some(true) if unwanted > 0 => {
+                    let (out, left) = lacks(unwanted, member.missing);
+                    format!(
+                        "{device} knows the newest version, but {out}{left}, which it may be among"
+                    )
+                }
                 None => format!(
                     "whether {device} has the newest version cannot be said: too much of the log waits"
                 ),
                 Some(false) => format!("{device} has not confirmed the newest version"),
-                Some(true) if member.missing > 0 => format!(
+                Some(true) => format!(
                     "{device} knows the newest version, but still lacks the content of {} item{}, which it may be among",
                     member.missing,
                     if member.missing == 1 { "" } else { "s" }
                 ),
-                Some(true) => format!("{device} has confirmed the newest version"),
             };
             let away = if connected { "" } else { "; it is away" };
             out.push(WhyDevice {

@@ -524,7 +524,8 @@ fn result(fetched: Fetched) -> WantResult {
     let done = match fetched.result {
         Ok(ok) => Ok((ok.meta, ok.chunks)),
         Err(error) => Err(match error {
-            FetchError::Absent | FetchError::Superseded | FetchError::Busy => Missed::Absent,
+            FetchError::Absent => Missed::Absent,
+            FetchError::Superseded | FetchError::Busy => Missed::Later,
             FetchError::Denied | FetchError::Disconnected | FetchError::TimedOut => Missed::Lost,
             FetchError::Mismatch => Missed::Wrong(error.to_string()),
             FetchError::NoSpace => Missed::NoSpace,

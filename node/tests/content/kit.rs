@@ -263,6 +263,12 @@ impl Side {
         *self.known.denies.lock().unwrap() = true;
     }
 
+    /// The same behind the `reads`th read of a file.
+    pub(crate) fn deny_after(&self, path: &str, reads: u64) {
+        let known = Arc::clone(&self.known);
+        self.after_reads(path, reads, move |_| *known.denies.lock().unwrap() = true);
+    }
+
     pub(crate) fn break_database(&self) {
         *self.known.broken.lock().unwrap() = true;
     }

@@ -68,6 +68,8 @@ pub fn log_runs_twice() {
             missing_bytes: 0,
             items: 1,
             paused: false,
+            stopped: 0,
+            unwanted_items: 0,
         }
     };
     let tell = |world: &mut World, seq| {
