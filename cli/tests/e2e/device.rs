@@ -45,7 +45,6 @@ pub(crate) struct Device {
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
-    #[expect(dead_code, reason = "read by whoever sees a failure print this")]
     pub(crate) stderr: String,
 }
 
