@@ -13,6 +13,7 @@
 
 mod adding;
 mod again;
+mod answering;
 mod error;
 mod folders;
 mod handle;

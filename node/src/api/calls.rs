@@ -148,11 +148,11 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             Ok(done())
         }
         Call::Continue => {
-            context.ask(move |engine, _| engine.go_on(&name)).await??;
+            context.handle.go_on(name).await?;
             Ok(done())
         }
         Call::Revert => {
-            context.ask(move |engine, _| engine.revert(&name)).await??;
+            context.handle.revert(name).await?;
             Ok(done())
         }
         Call::Resolve => {

@@ -16,7 +16,7 @@ use ownmesh_crypto::ItemId;
 
 use super::docs::Docs;
 use super::ignoring::stands_ignored;
-use super::{Effect, Engine, Now};
+use super::{Effect, Engine, Now, Space};
 use crate::command::CommandError;
 use crate::db::{Connection, DbError, base, dirty, items, spaces};
 use crate::disk::rules::Rules;
@@ -193,6 +193,31 @@ impl Engine {
         Err(CommandError::refused(message).about(name))
     }
 
+    /// The folder of a space that stands still because it is not the one it was.
+    ///
+    /// # Errors
+    /// No such space, or it is paused.
+    pub(crate) fn stopped_folder(&self, name: &str) -> Result<Option<String>, CommandError> {
+        let n = self.space_by_name(name)?;
+        self.not_paused(n)?;
+        let stopped = self.spaces.get(&n).filter(|s| s.is_without_folder());
+        Ok(stopped.map(|s| s.row.path.clone()))
+    }
+
+    /// Whether an answer had its effect on the folder.
+    ///
+    /// # Errors
+    /// The folder could not be marked as the space's, and why.
+    pub(crate) fn folder_in_order(&self, name: &str) -> Result<(), CommandError> {
+        let n = self.space_by_name(name)?;
+        let Some(space) = self.spaces.get(&n).filter(|s| s.is_without_folder()) else {
+            return Ok(());
+        };
+        let why = space.problems.get("").map(|p| p.reason.as_str());
+        let why = why.or(space.stopped()).unwrap_or_default();
+        Err(CommandError::failed(format!("{name} is still stopped: {why}")).about(name))
+    }
+
     /// The answer "go on": for every device of the mesh.
     ///
     /// # Errors
@@ -200,9 +225,9 @@ impl Engine {
     pub fn go_on(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
         self.not_paused(n)?;
-        let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref());
-        let folder = why.is_some_and(|why| why.starts_with("folder"));
-        if why.is_some() {
+        let space = self.spaces.get(&n);
+        let folder = space.is_some_and(Space::is_without_folder);
+        if space.is_some_and(|s| s.stopped().is_some()) {
             self.write_down(
                 "continued",
                 None,
@@ -255,7 +280,7 @@ impl Engine {
             );
         }
         if let Some(space) = self.spaces.get_mut(&n)
-            && space.stopped().is_some_and(|why| why.starts_with("folder"))
+            && space.is_without_folder()
         {
             space.refill = true;
             self.effects.push(Effect::Mark { space: n });
