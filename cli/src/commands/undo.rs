@@ -1,12 +1,14 @@
 //! `mesh undo`.
 
 use ownmesh_node::command::{CommandError, UndoItem, UndoLeft, UndoReply, UndoRequest};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Context;
+use crate::client::Client;
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
-use crate::{start, times, words};
+use crate::{paths, start, times, words};
 
 /// Lines of each kind that a preview shows.
 const SHOWN: usize = 20;
@@ -43,7 +45,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let mut request = UndoRequest {
         device: args.device,
         since: Some(times::past(&args.since)?),
-        path: args.path.as_deref().map(super::on_disk),
+        path: match args.path.as_deref() {
+            Some(path) => Some(place(&client, path).await?),
+            None => None,
+        },
         confirm: false,
     };
     let spinner = context.ui.spinner("looking at what was changed");
@@ -93,6 +98,30 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         ));
     });
     Ok(End::Done)
+}
+
+/// A space by its name, else an item: also one that stands there no more.
+async fn place(client: &Client, typed: &str) -> Result<String> {
+    let known = paths::item_or_name(typed)?;
+    if known != typed || paths::split(typed).is_some() {
+        return Ok(known);
+    }
+    let spaces: Spaces = client.get("/v1/spaces").await?;
+    if spaces.spaces.iter().any(|space| space.name == typed) {
+        Ok(known)
+    } else {
+        paths::item(typed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Spaces {
+    spaces: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 fn show(ui: Ui, preview: &UndoReply) {

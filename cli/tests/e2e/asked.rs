@@ -53,11 +53,13 @@ fn why_tells_how_it_stands_with_a_path() {
     );
     is(&laptop, "pipe", "odd_kind");
     fs::remove_file(laptop.at("pipe")).unwrap();
-    laptop.write("target/out", "");
     laptop.json(&["ignore", "add", "target/"]);
+    laptop.write("target/out", "");
     let found = is(&laptop, "target/out", "ignored");
     let rule = "line 1 of .meshignore ignores it: target/";
     assert_eq!(found["words"][0], rule);
+    // Nobody else has it.
+    fs::remove_dir_all(laptop.at("target")).unwrap();
 
     // Nobody has it yet; what is known of one item is not mixed up with another.
     desktop.down();

@@ -158,6 +158,16 @@ impl Device {
         self.mesh_with(args, "")
     }
 
+    /// `mesh ARGS`, typed in a directory.
+    pub(crate) fn mesh_in(&self, dir: &Path, args: &[&str]) -> Ended {
+        let output = self.command(args).current_dir(dir).output().unwrap();
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The answer of a command that must succeed.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {

@@ -30,7 +30,7 @@ pub struct TrashEntry {
 pub struct RestoreRequest {
     /// `SPACE:PATH`, a path on the disk, or [`TrashEntry::item`].
     pub item: String,
-    /// Where to, `SPACE:PATH` or a path on the disk of the same space; where it stood if none is given.
+    /// Where to in the same space: `SPACE:PATH`, a path on the disk, or one from the space's root; where it stood if none is given.
     #[serde(default)]
     pub to: Option<String>,
 }
@@ -118,7 +118,7 @@ pub struct RevertRequest {
     pub path: String,
     /// [`Version::version`], or its beginning.
     pub version: String,
-    /// Where to; over the item itself if none is given.
+    /// Where to, as of a [`RestoreRequest`]; over the item itself if none is given.
     #[serde(default)]
     pub to: Option<String>,
 }
