@@ -171,6 +171,17 @@ pub struct UndoLeft {
     pub may_have: Vec<String>,
 }
 
+/// A space in which nothing is undone: it is paused, or its folder is not there.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UndoLeftOut {
+    /// The space.
+    pub space: String,
+    /// Why, in words.
+    pub why: String,
+    /// What to do about it; empty if nothing is known.
+    pub next: String,
+}
+
 /// What is, or would be, undone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UndoReply {
@@ -184,6 +195,9 @@ pub struct UndoReply {
     pub left: Vec<UndoLeft>,
     /// What stays as it is since its bytes are not here. Before it is done: what is asked for on other devices.
     pub missing: Vec<UndoLeft>,
+    /// Spaces that were left out.
+    #[serde(default)]
+    pub left_out: Vec<UndoLeftOut>,
 }
 
 /// `mesh log`.
