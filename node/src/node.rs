@@ -14,6 +14,7 @@
 mod adding;
 mod again;
 mod answering;
+mod comparing;
 mod error;
 mod folders;
 mod handle;
