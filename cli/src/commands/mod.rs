@@ -131,7 +131,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
     if let Command::Completions(args) = &cli.command {
-        return completions::run(args);
+        return completions::run(args, ui);
     }
     if let Command::Man(args) = &cli.command {
         return man::run(args);
