@@ -102,10 +102,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         ));
         list_left(ui, "not undone", &done.missing);
         list_left_out(ui, &done.left_out);
-        ui.hint(&format!(
-            "\nThe other devices follow; {} waits for them.",
-            context.next("wait")
-        ));
+        if !done.items.is_empty() {
+            ui.hint(&format!(
+                "\nThe other devices follow; {} waits for them.",
+                context.next("wait")
+            ));
+        }
     });
     Ok(end(&done))
 }
