@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod commands;
 mod error;
+mod paths;
 mod secrets;
 mod start;
 mod times;

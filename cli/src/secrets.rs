@@ -86,8 +86,9 @@ pub(crate) fn invitation(ui: Ui, source: &str) -> Result<Invitation> {
     }
     let digits = source
         .chars()
-        .all(|c| c.is_ascii_digit() || c.is_whitespace() || c == '-');
-    if digits && source != "-" && !source.trim().is_empty() {
+        .all(|c| c.is_ascii_digit() || c.is_whitespace() || matches!(c, '-' | '.'))
+        && source.contains(|c: char| c.is_ascii_digit());
+    if digits {
         return parse_invitation(source).map_err(|error| {
             // Too few or too many digits are no guess at a code: nobody was asked.
             let count = source.chars().filter(char::is_ascii_digit).count();

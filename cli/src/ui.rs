@@ -35,6 +35,15 @@ impl Ui {
         }
     }
 
+    /// Text that is what it is, with `--json` too: a script for a shell.
+    #[allow(
+        clippy::unused_self,
+        reason = "everything a command says goes through its Ui"
+    )]
+    pub(crate) fn text(self, text: &str) {
+        out(text);
+    }
+
     /// A line of progress or advice, on stderr.
     #[allow(
         clippy::unused_self,

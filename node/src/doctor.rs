@@ -110,6 +110,7 @@ pub fn offline(home: &Home, now: Time, running: bool) -> Vec<Check> {
         Ok(conn) => {
             checks.push(home::database(&conn, home));
             checks.push(home::clock(&conn, now));
+            checks.push(home::log(&conn, home));
             checks.extend(folders::checks(&conn));
             checks.push(around::watches(&conn));
             checks.extend(around::port(&conn, running));

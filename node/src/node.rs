@@ -13,6 +13,8 @@
 
 mod adding;
 mod again;
+mod answering;
+mod comparing;
 mod error;
 mod folders;
 mod handle;

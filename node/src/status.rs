@@ -441,6 +441,42 @@ pub struct ConflictVersion {
     pub mtime: Option<Time>,
     /// Where the copy lies below the space's root; none for the content under the item's own name.
     pub copy_path: Option<String>,
+    /// How the copy differs from what stands under the name, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<VersionDiff>,
+}
+
+/// How a content differs from another.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct VersionDiff {
+    /// Whether it could be compared.
+    pub kind: DiffKind,
+    /// A unified diff, of [`DiffKind::Text`]; of symlinks where they lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Whether two contents could be compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiffKind {
+    /// Both are text, and differ.
+    #[default]
+    Text,
+    /// They are the same.
+    Same,
+    /// One of them is no text.
+    Binary,
+    /// One of them is too long, or the answer would be.
+    TooLarge,
+    /// One of them does not stand on this disk.
+    NotHere,
+}
+
+impl From<DiffKind> for VersionDiff {
+    fn from(kind: DiffKind) -> Self {
+        Self { kind, text: None }
+    }
 }
 
 #[cfg(test)]

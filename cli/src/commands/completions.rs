@@ -4,6 +4,7 @@ use clap::CommandFactory;
 
 use crate::args::Cli;
 use crate::error::{End, Result};
+use crate::ui::Ui;
 
 /// Print completions for a shell
 ///
@@ -15,12 +16,10 @@ pub(crate) struct Args {
     shell: clap_complete::Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result<End> {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "mesh",
-        &mut std::io::stdout(),
-    );
+pub(crate) fn run(args: &Args, ui: Ui) -> Result<End> {
+    // The generator panics where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "mesh", &mut script);
+    ui.text(String::from_utf8_lossy(&script).trim_end());
     Ok(End::Done)
 }

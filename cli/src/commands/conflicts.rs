@@ -1,14 +1,15 @@
 //! `mesh conflicts`.
 
 use ownmesh_node::command::{Keep, ResolveRequest};
-use ownmesh_node::status::ConflictInfo;
+use ownmesh_node::status::{ConflictInfo, DiffKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::client::{Client, segment};
 use crate::error::{End, Result};
-use crate::ui::clean;
-use crate::{start, words};
+use crate::ui::{Ui, clean};
+use crate::{paths, start, words};
 
 /// List files that two devices changed at once, or settle one
 ///
@@ -22,9 +23,17 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {
+    /// Show how the copies differ from the file, as diff -u does
+    ///
+    /// Compares what stands on this disk: text up to 1 MiB. What is no text, too long or not here yet is called so.
+    Diff {
+        /// One conflict: SPACE:PATH, a path on the disk, or the id that `mesh conflicts --json` shows [default: all]
+        #[arg(value_name = "ITEM")]
+        item: Option<String>,
+    },
     /// Settle a conflict, for all devices
     Resolve {
-        /// SPACE:PATH, or the id that `mesh conflicts --json` shows
+        /// SPACE:PATH, a path on the disk, or the id that `mesh conflicts --json` shows
         #[arg(value_name = "ITEM")]
         item: String,
 
@@ -48,12 +57,16 @@ struct Answer {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let client = start::node(context).await?;
-    let Some(Action::Resolve { item, keep }) = args.action else {
-        let answer: Answer = client.get("/v1/conflicts").await?;
-        context
-            .ui
-            .answer(&answer, |_| list(context, &answer.conflicts));
-        return Ok(End::Done);
+    let (item, keep) = match args.action {
+        Some(Action::Resolve { item, keep }) => (paths::item_or_name(&item)?, keep),
+        Some(Action::Diff { item }) => return diff(context, &client, item.as_deref()).await,
+        None => {
+            let answer: Answer = client.get("/v1/conflicts").await?;
+            context
+                .ui
+                .answer(&answer, |_| list(context, &answer.conflicts));
+            return Ok(End::Done);
+        }
     };
     let keep = match keep {
         KeepArg::Here => Keep::Here,
@@ -76,6 +89,51 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         },
     );
     Ok(End::Done)
+}
+
+async fn diff(context: &Context, client: &Client, item: Option<&str>) -> Result<End> {
+    let item = item.map(paths::item_or_name).transpose()?;
+    let item = item.map_or_else(String::new, |item| format!("&item={}", segment(&item)));
+    let answer: Answer = client.get(&format!("/v1/conflicts?diff=1{item}")).await?;
+    context.ui.answer(&answer, |ui| {
+        if answer.conflicts.is_empty() {
+            ui.say("no conflict");
+        }
+        for conflict in &answer.conflicts {
+            compared(ui, conflict);
+        }
+    });
+    Ok(End::Done)
+}
+
+fn compared(ui: Ui, conflict: &ConflictInfo) {
+    ui.say(&format!(
+        "{}:{}",
+        clean(&conflict.space),
+        clean(&conflict.path)
+    ));
+    for version in &conflict.versions {
+        let Some(diff) = &version.diff else { continue };
+        let from = clean(&version.device);
+        let copy = version.copy_path.as_deref().map(clean);
+        let what = copy.map_or_else(
+            || format!("the version from {from}"),
+            |copy| format!("{copy}, from {from}"),
+        );
+        match (diff.kind, &diff.text) {
+            (DiffKind::Text, Some(text)) => {
+                // A tab does no harm.
+                let parts: Vec<_> = text.trim_end_matches('\n').split('\t').map(clean).collect();
+                ui.say(&parts.join("\t"));
+            }
+            (DiffKind::Same, _) => ui.say(&format!("  {what}: the same bytes")),
+            (DiffKind::Binary, _) => ui.say(&format!("  {what}: one of the two is no text")),
+            (DiffKind::TooLarge, _) => ui.say(&format!("  {what}: too long to compare")),
+            (DiffKind::Text | DiffKind::NotHere, _) => {
+                ui.say(&format!("  {what}: one of the two is not here yet"));
+            }
+        }
+    }
 }
 
 fn list(context: &Context, conflicts: &[ConflictInfo]) {
@@ -112,7 +170,8 @@ fn list(context: &Context, conflicts: &[ConflictInfo]) {
         words::table(&rows).iter().for_each(|line| ui.say(line));
     }
     ui.hint(&format!(
-        "\nSettle one: {}",
+        "\nHow they differ: {}\nSettle one: {}",
+        context.next("conflicts diff SPACE:PATH"),
         context.next("conflicts resolve SPACE:PATH --keep here|there|both")
     ));
 }

@@ -7,7 +7,7 @@ use super::Context;
 use crate::client::segment;
 use crate::error::{End, Result};
 use crate::ui::clean;
-use crate::{start, times, words};
+use crate::{paths, start, times, words};
 
 /// Show what happened to a file, directory or link, newest first, or bring a version back
 #[derive(clap::Args, Debug)]
@@ -20,20 +20,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "VERSION")]
     restore: Option<String>,
 
-    /// Restore it as a new file instead of over the one that stands there
+    /// Restore it as a new file instead of over the one that stands there: SPACE:PATH, or a path from the current directory (outside of all
+    /// spaces from the root of the item's own)
     #[arg(long, value_name = "PATH", requires = "restore")]
     to: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let client = start::node(context).await?;
-    let path = super::on_disk(&args.path);
+    let path = paths::item(&args.path)?;
     if let Some(version) = args.restore {
-        let request = RevertRequest {
-            path,
-            version,
-            to: args.to.as_deref().map(super::on_disk),
+        let to = match &args.to {
+            Some(to) => Some(paths::target(&client, to).await?),
+            None => None,
         };
+        let request = RevertRequest { path, version, to };
         let spinner = context.ui.spinner("gathering the bytes");
         let reply = client.post("/v1/history/restore", Some(&request)).await;
         spinner.finish_and_clear();

@@ -204,8 +204,7 @@ async fn change(
         let (pattern, file) = (clean(&pattern), clean(&reply.file));
         ui.say(&match (reply.changed, remove) {
             (false, _) => format!("{file} has the rule {pattern} already"),
-            (true, false) => format!("{pattern} is ignored from now on ({file})"),
-            (true, true) => format!("{pattern} is not ignored any more ({file})"),
+            (true, remove) => format!("{} ({file})", holds(&pattern, remove)),
         });
         if reply.stops.items > 0 {
             ui.say(&format!(
@@ -219,6 +218,18 @@ async fn change(
         }
     });
     Ok(())
+}
+
+/// What holds once a rule stands in its file, or does not any more.
+fn holds(pattern: &str, removed: bool) -> String {
+    match (pattern.strip_prefix('!'), removed) {
+        (None, false) => format!("{pattern} is ignored from now on"),
+        (None, true) => format!("{pattern} is not ignored any more"),
+        (Some(what), false) => {
+            format!("{what} is an exception from now on: the rules above do not ignore it")
+        }
+        (Some(what), true) => format!("{what} is no exception any more: the other rules decide"),
+    }
 }
 
 fn list(ui: Ui, reply: &IgnoreReply) {

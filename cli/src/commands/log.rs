@@ -44,10 +44,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let client = start::node(context).await?;
     if args.action.is_some() {
         let verdict: LogVerified = client.get("/v1/log/verify").await?;
-        if let (false, Some(seq)) = (verdict.whole, verdict.seq) {
-            let wrong = verdict.wrong.unwrap_or_default();
+        if let Some((seq, how)) = wrong(&verdict) {
             return Err(CommandError::failed(format!(
-                "the operation log was tampered with: entry {seq}: {wrong}"
+                "the operation log was tampered with: entry {seq}: {how}"
             ))
             .hint("entries before it are as they were written")
             .about(seq.to_string()));
@@ -83,5 +82,18 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
         let rows: Vec<_> = answer.entries.iter().map(row).collect();
         words::table(&rows).iter().for_each(|line| ui.say(line));
     });
+    let verdict: LogVerified = client.get("/v1/log/verify").await?;
+    if let Some((seq, how)) = wrong(&verdict) {
+        context.ui.note(&format!(
+            "The log was tampered with: entry {seq}: {}. Entries before it are as they were written.",
+            clean(how)
+        ));
+    }
     Ok(End::Done)
+}
+
+/// The first entry that is wrong, and what is wrong with it.
+fn wrong(verdict: &LogVerified) -> Option<(u64, &str)> {
+    let how = verdict.wrong.as_deref().unwrap_or_default();
+    verdict.seq.filter(|_| !verdict.whole).map(|seq| (seq, how))
 }

@@ -131,7 +131,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
     if let Command::Completions(args) = &cli.command {
-        return completions::run(args);
+        return completions::run(args, ui);
     }
     if let Command::Man(args) = &cli.command {
         return man::run(args);
@@ -170,27 +170,4 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<End> {
         Command::Log(args) => log::run(&context, args).await,
         Command::Completions(_) | Command::Man(_) | Command::Demo(_) => Ok(End::Done),
     }
-}
-
-/// An item as the node knows it: `SPACE:PATH` and names of things as they are, a path on the disk made absolute.
-pub(crate) fn on_disk(what: &str) -> String {
-    let looks_like_path = what.starts_with(['/', '.']) || std::fs::symlink_metadata(what).is_ok();
-    if !looks_like_path {
-        return what.to_owned();
-    }
-    std::path::absolute(what)
-        .ok()
-        .and_then(|path| plain(&path))
-        .unwrap_or_else(|| what.to_owned())
-}
-
-/// Without `..`; the folder's own links are followed, the last name is not.
-fn plain(path: &std::path::Path) -> Option<String> {
-    let (dir, name) = (path.parent(), path.file_name());
-    let found = dir.and_then(|dir| std::fs::canonicalize(dir).ok());
-    let path = match (found, name) {
-        (Some(dir), Some(name)) => dir.join(name),
-        _ => path.to_owned(),
-    };
-    path.to_str().map(str::to_owned)
 }

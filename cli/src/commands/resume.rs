@@ -55,7 +55,12 @@ async fn answer(context: &Context, name: &str, yes: bool, answer: Answer) -> Res
     let status: Status = client.get("/v1/status").await?;
     let space = status.spaces.iter().find(|space| space.name == name);
     // The node says what is wrong with another name, or a space that asks nothing.
-    if let Some(space) = space.filter(|space| space.state == SpaceState::Stopped) {
+    // Nor can one go on without a folder.
+    let asks = |space: &&SpaceStatus| {
+        let gone = folder_stop(space) && is_gone(space);
+        space.state == SpaceState::Stopped && (matches!(answer, Answer::Revert) || !gone)
+    };
+    if let Some(space) = space.filter(asks) {
         let (what, question) = preview(space, answer);
         context.ui.hint(&what);
         if !yes && !context.ui.confirm(question, "--yes")? {
@@ -104,6 +109,10 @@ fn preview(space: &SpaceStatus, answer: Answer) -> (String, &'static str) {
             ),
             "Bring them back?",
         ),
+        (Answer::Revert, true) if is_gone(space) => (
+            format!("{why}.\nBringing back makes {path} and fills it from the other devices."),
+            "Make it and fill it?",
+        ),
         (Answer::Revert, true) => (
             format!(
                 "{why}.\nBringing back fills {path} from the other devices. Files that are in it are \
@@ -112,6 +121,11 @@ fn preview(space: &SpaceStatus, answer: Answer) -> (String, &'static str) {
             "Fill the folder that is there now?",
         ),
     }
+}
+
+/// Whether its folder is not there at all.
+fn is_gone(space: &SpaceStatus) -> bool {
+    std::fs::symlink_metadata(&space.path).is_err()
 }
 
 /// Whether a space stands still because its folder is not the one it was.

@@ -1,7 +1,7 @@
 //! `mesh trash`.
 
 use ownmesh_node::command::{
-    CommandError, EmptyReply, EmptyRequest, RestoreReply, RestoreRequest, TrashEntry,
+    CommandError, EmptyReply, EmptyRequest, Kind, RestoreReply, RestoreRequest, TrashEntry,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::Context;
 use crate::client::{Client, segment};
 use crate::error::{End, Result};
 use crate::ui::clean;
-use crate::{start, times, words};
+use crate::{paths, start, times, words};
 
 /// List what was replaced or deleted here, take something back, or empty the trash
 ///
@@ -33,7 +33,8 @@ enum Action {
         #[arg(value_name = "ITEM")]
         item: String,
 
-        /// Where to, in the same space [default: where it stood]
+        /// Where to, in the same space: SPACE:PATH, or a path from the current directory (outside of all spaces from the root of the item's
+        /// own) [default: where it stood]
         #[arg(long, value_name = "PATH")]
         to: Option<String>,
     },
@@ -63,11 +64,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     match args.action {
         None => list(context, &client, args.space).await,
         Some(Action::Restore { item, to }) => {
-            let request = RestoreRequest {
-                item: super::on_disk(&item),
-                to: to.as_deref().map(super::on_disk),
+            let to = match &to {
+                Some(to) => Some(paths::target(&client, to).await?),
+                None => None,
             };
-            let reply: RestoreReply = client.post("/v1/trash/restore", Some(&request)).await?;
+            let reply = restore(&client, &item, to).await?;
             context.ui.answer(&json!(reply), |ui| {
                 ui.say(&format!(
                     "restored {}:{}",
@@ -89,6 +90,29 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
             };
             empty(context, &client, request, yes).await
         }
+    }
+}
+
+/// By `SPACE:PATH`, name in the trash, or path; a word that is no name there is a path, though nothing stands at it.
+async fn restore(client: &Client, item: &str, to: Option<String>) -> Result<RestoreReply> {
+    let ask = |item: String| {
+        let to = to.clone();
+        async move {
+            let request = RestoreRequest { item, to };
+            client
+                .post::<RestoreReply>("/v1/trash/restore", Some(&request))
+                .await
+        }
+    };
+    let (first, path) = (paths::item_or_name(item)?, paths::item(item)?);
+    match ask(first.clone()).await {
+        Err(error) if error.kind == Kind::NotFound && path != first => {
+            ask(path).await.map_err(|second| match second.kind {
+                Kind::NotFound => error,
+                _ => second,
+            })
+        }
+        done => done,
     }
 }
 

@@ -1,12 +1,16 @@
 //! `mesh undo`.
 
-use ownmesh_node::command::{CommandError, UndoItem, UndoLeft, UndoReply, UndoRequest};
+use ownmesh_node::command::{
+    CommandError, Kind, UndoItem, UndoLeft, UndoLeftOut, UndoReply, UndoRequest,
+};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Context;
+use crate::client::Client;
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
-use crate::{start, times, words};
+use crate::{paths, start, times, words};
 
 /// Lines of each kind that a preview shows.
 const SHOWN: usize = 20;
@@ -14,7 +18,8 @@ const SHOWN: usize = 20;
 /// Undo what a device did since some time; what others changed later stays
 ///
 /// Deleted files return, edited ones are what they were, renamed ones go back, and what was made since goes to the trash, on all devices. It is
-/// shown first, and can itself be undone like any other change of this device.
+/// shown first, and can itself be undone like any other change of this device. Ends with 7 if the bytes of something could not be had, or a
+/// space was left out as it is paused or its folder away; with 4 if no space could be looked at.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Only this and what is below it: SPACE:PATH, a space, or a path on the disk
@@ -43,7 +48,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let mut request = UndoRequest {
         device: args.device,
         since: Some(times::past(&args.since)?),
-        path: args.path.as_deref().map(super::on_disk),
+        path: match args.path.as_deref() {
+            Some(path) => Some(place(&client, path).await?),
+            None => None,
+        },
         confirm: false,
     };
     let spinner = context.ui.spinner("looking at what was changed");
@@ -52,17 +60,23 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
     let preview: UndoReply = preview?;
     if preview.items.is_empty() {
         context.ui.answer(&json!(preview), |ui| {
-            ui.say("there is nothing to undo");
+            let elsewhere = if preview.left_out.is_empty() {
+                ""
+            } else {
+                " in the other spaces"
+            };
+            ui.say(&format!("there is nothing to undo{elsewhere}"));
             list_left(ui, "stays as it is", &preview.left);
+            list_left_out(ui, &preview.left_out);
         });
-        return Ok(End::Done);
+        return Ok(end(&preview));
     }
     if !context.ui.json() {
         show(context.ui, &preview);
     }
     if args.dry_run {
         context.ui.answer(&json!(preview), |_| {});
-        return Ok(End::Done);
+        return Ok(end(&preview));
     }
     let question = format!(
         "Undo {} ({} stay as they are)?",
@@ -87,12 +101,49 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<End> {
             }
         ));
         list_left(ui, "not undone", &done.missing);
-        ui.hint(&format!(
-            "\nThe other devices follow; {} waits for them.",
-            context.next("wait")
-        ));
+        list_left_out(ui, &done.left_out);
+        if !done.items.is_empty() {
+            ui.hint(&format!(
+                "\nThe other devices follow; {} waits for them.",
+                context.next("wait")
+            ));
+        }
     });
-    Ok(End::Done)
+    Ok(end(&done))
+}
+
+/// A space by its name, else an item: also one that stands there no more.
+async fn place(client: &Client, typed: &str) -> Result<String> {
+    let known = paths::item_or_name(typed)?;
+    if known != typed || paths::split(typed).is_some() {
+        return Ok(known);
+    }
+    let spaces: Spaces = client.get("/v1/spaces").await?;
+    if spaces.spaces.iter().any(|space| space.name == typed) {
+        Ok(known)
+    } else {
+        paths::item(typed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Spaces {
+    spaces: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// What could not be had, or looked at, may be undone later: a script has to know.
+fn end(reply: &UndoReply) -> End {
+    let lacks = reply.done && !reply.missing.is_empty();
+    if lacks || !reply.left_out.is_empty() {
+        End::Answered(Kind::NotFinished)
+    } else {
+        End::Done
+    }
 }
 
 fn show(ui: Ui, preview: &UndoReply) {
@@ -127,6 +178,7 @@ fn show(ui: Ui, preview: &UndoReply) {
         }
     }
     list_left(ui, "would stay as it is", &preview.left);
+    list_left_out(ui, &preview.left_out);
     if !preview.missing.is_empty() {
         ui.note(&format!(
             "{} of these have no bytes here; they would be asked for on the other devices",
@@ -151,5 +203,18 @@ fn list_left(ui: Ui, words: &str, left: &[UndoLeft]) {
     }
     if left.len() > SHOWN {
         ui.note(&format!("and {} more", left.len() - SHOWN));
+    }
+}
+
+fn list_left_out(ui: Ui, left: &[UndoLeftOut]) {
+    for one in left {
+        ui.note(&format!(
+            "the space {} was left out: {}",
+            clean(&one.space),
+            clean(&one.why)
+        ));
+        if !one.next.is_empty() {
+            ui.note(&format!("  {}", clean(&one.next)));
+        }
     }
 }

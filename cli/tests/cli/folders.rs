@@ -89,6 +89,32 @@ fn what_must_not_be_a_space_is_refused() {
 }
 
 #[test]
+fn a_rule_that_can_have_no_effect_is_refused() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    fs::create_dir(world.path("docs")).unwrap();
+    laptop.json(&["add", world.path("docs").to_str().unwrap()]);
+    for idle in ["/", ".mesh", ".meshignore", "!/.mesh/x"] {
+        let ended = laptop.mesh(&["--json", "ignore", "add", idle]);
+        assert_eq!(ended.code, 2, "{idle}: {}", ended.stdout);
+        let message = ended.error()["message"].to_string();
+        assert!(message.contains("no effect"), "{idle}: {message}");
+    }
+    let said = |pattern: &str| laptop.mesh(&["ignore", "add", pattern]).stdout;
+    assert_eq!(
+        said("*.log"),
+        "*.log is ignored from now on (.meshignore)\n"
+    );
+    let exception = said("!keep.log");
+    assert!(
+        exception.starts_with("keep.log is an exception"),
+        "{exception}"
+    );
+    let rules = fs::read_to_string(world.path("docs/.meshignore")).unwrap();
+    assert_eq!(rules, "*.log\n!keep.log\n");
+}
+
+#[test]
 fn waiting_alone_is_7_with_the_reason() {
     let world = World::new();
     let laptop = world.device("laptop").init();

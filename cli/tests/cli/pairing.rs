@@ -242,7 +242,9 @@ fn what_is_neither_code_nor_ticket_is_told_apart() {
         let ended = desktop.mesh(&[&["--json", "pair"], args].concat());
         (ended.code, ended.error()["message"].to_string())
     };
-    assert_eq!(error(&["123-456-78", "--yes"]).0, 2);
+    for short in ["123-456-78", "123.456.78", "123 456 78"] {
+        assert_eq!(error(&[short, "--yes"]).0, 2, "{short}");
+    }
     assert_eq!(error(&["nothing-there", "--yes"]).0, 6);
     assert!(error(&["nothing-there", "--yes"]).1.contains("nine digits"));
     assert_eq!(error(&["MESH1:AE", "--yes"]).0, 4);
@@ -250,4 +252,18 @@ fn what_is_neither_code_nor_ticket_is_told_apart() {
     let (code, message) = error(&["123-456-789", "--yes", "--at", "localhost"]);
     assert!(code == 2 && message.contains("port"), "{code} {message}");
     assert!(!desktop.home.exists());
+}
+
+#[test]
+fn a_name_that_another_device_has_gets_a_number() {
+    let world = World::new();
+    let (laptop, other) = (world.device("laptop").init(), world.device("other"));
+    let (mut window, ticket) = Window::open(&laptop, &["--yes"]);
+    let joined = ended(join(&other, &ticket, &["--name", "laptop"]));
+    assert_eq!(joined.code, 0, "{} {}", joined.stdout, joined.stderr);
+    assert_eq!(window.until("paired")["device"], "laptop-2");
+    window.end();
+    assert_eq!(other.json(&["status"])["device"]["name"], "laptop-2");
+    let said: Value = serde_json::from_str(joined.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(said["device"], "laptop-2");
 }

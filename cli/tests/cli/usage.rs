@@ -182,6 +182,15 @@ fn man_pages_and_completions_come_from_the_definition() {
             "{shell}"
         );
     }
+    // Nobody reads on, or there is no room: it ends as other commands do.
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let (read, closed) = std::io::pipe().unwrap();
+    drop(read);
+    for out in [std::process::Stdio::from(full), closed.into()] {
+        let mut command = world.command(&["completions", "bash"]);
+        let ended: crate::world::Ended = command.stdout(out).output().unwrap().into();
+        assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
+    }
     // What cannot be written is named.
     let file = world.path("file");
     std::fs::write(&file, "").unwrap();

@@ -45,7 +45,6 @@ pub(crate) struct Device {
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
-    #[expect(dead_code, reason = "read by whoever sees a failure print this")]
     pub(crate) stderr: String,
 }
 
@@ -157,6 +156,16 @@ impl Device {
     /// `mesh ARGS`.
     pub(crate) fn mesh(&self, args: &[&str]) -> Ended {
         self.mesh_with(args, "")
+    }
+
+    /// `mesh ARGS`, typed in a directory.
+    pub(crate) fn mesh_in(&self, dir: &Path, args: &[&str]) -> Ended {
+        let output = self.command(args).current_dir(dir).output().unwrap();
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     /// The answer of a command that must succeed.

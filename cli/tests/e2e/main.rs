@@ -55,6 +55,7 @@ mod thief;
 mod torture;
 mod tree;
 mod two_minds;
+mod typed;
 mod undo;
 mod what_was;
 mod world;

@@ -73,6 +73,21 @@ fn concurrent_edits_become_one_conflict_that_is_settled_once() {
     };
     assert_eq!(about(&here), about(&there), "both list the same conflict");
     let copy = copy_of(&here[0]);
+    assert!(here[0]["versions"][1].get("diff").is_none(), "{here:?}");
+    // How they differ, asked by space and by path on the disk.
+    let file = laptop.folder.join("notes.md").display().to_string();
+    for asked in [&["conflicts", "diff"][..], &["conflicts", "diff", &file]] {
+        let compared = laptop.json(asked);
+        let versions = compared["conflicts"][0]["versions"].as_array().unwrap();
+        let diff: Vec<_> = versions.iter().filter_map(|v| v.get("diff")).collect();
+        assert_eq!(diff.len(), 1, "{compared}");
+        let text = diff[0]["text"].as_str().unwrap();
+        assert!(
+            text.contains("from the laptop") && text.contains(&format!("+++ {copy}\n")),
+            "{text}"
+        );
+    }
+    laptop.refused(6, &["conflicts", "diff", "docs:nothing"]);
 
     // An editor that saves by itself.
     let kept = laptop.read(&copy).unwrap();

@@ -197,7 +197,9 @@ fn bytes_that_only_anothers_trash_has_are_fetched_or_listed() {
 
     // The desktop itself has nothing of what it deleted, and nobody to ask.
     let undo = ["undo", "--device", "desktop", "--since", &since, "--yes"];
-    let alone = desktop.json(&undo);
+    let ended = desktop.mesh(&undo);
+    assert_eq!(ended.code, 7, "a script has to know: {ended:?}");
+    let alone = ended.json();
     assert_eq!(names(&alone, "items"), ["four"]);
     assert_eq!(names(&alone, "missing"), ["large", "n1", "n2", "n3"]);
     assert_eq!(alone["missing"][0]["may_have"][0], "laptop");
@@ -214,6 +216,50 @@ fn bytes_that_only_anothers_trash_has_are_fetched_or_listed() {
     assert_eq!(names(&done, "missing"), Vec::<String>::new());
     settle(&laptop, &desktop, "all is back");
     assert_eq!(desktop.tree().differences(&good), Vec::<String>::new());
+}
+
+#[test]
+fn a_space_that_is_left_out_is_told() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| laptop.write("a", "one"));
+    let since = moment();
+    laptop.write("a", "two");
+    settle(&laptop, &desktop, "an edit");
+    laptop.json(&["pause", "docs"]);
+    let undo = ["undo", "--since", &since, "--yes"];
+    let error = laptop.refused(4, &undo);
+    assert!(
+        error["message"].as_str().unwrap().contains("paused"),
+        "{error}"
+    );
+    assert_eq!(error["hint"], "mesh resume docs");
+
+    // Beside another space, whether there is something to undo in it or not.
+    let notes = laptop.root.join("notes");
+    fs::create_dir(&notes).unwrap();
+    laptop.json(&["add", notes.to_str().unwrap(), "--space", "notes"]);
+    for items in [0, 1] {
+        let ended = laptop.mesh(&undo);
+        assert_eq!(ended.code, 7, "{ended:?}");
+        let reply = ended.json();
+        assert_eq!(names(&reply, "items").len(), items, "{reply}");
+        assert_eq!(names(&reply, "left"), Vec::<String>::new(), "{reply}");
+        assert_eq!(reply["left_out"][0]["space"], "docs", "{reply}");
+        assert_eq!(reply["left_out"][0]["next"], "mesh resume docs", "{reply}");
+        fs::write(notes.join("new"), "new").unwrap();
+        laptop.json(&["scan", "notes", "--wait"]);
+    }
+    assert_eq!(laptop.read("a").unwrap(), b"two");
+    laptop.json(&["resume", "docs"]);
+    // The desktop, which has the bytes, is asked as soon as it hears that the space goes on.
+    until("all of it is undone", || {
+        let ended = laptop.mesh(&undo);
+        check(ended.code == 0, ended)
+    });
+    until("the file is what it was", || {
+        let is = laptop.read("a");
+        check(is.as_deref() == Some(&b"one"[..]), is)
+    });
 }
 
 #[test]

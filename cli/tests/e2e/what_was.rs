@@ -217,4 +217,25 @@ fn the_operation_log_tells_what_happened_and_that_nobody_changed_it() {
     let seq = kinds.iter().position(|k| *k == "paired").unwrap() + 1;
     let error = laptop.refused(1, &["log", "verify"]);
     assert_eq!(error["item"], seq.to_string(), "{error}");
+    // Nor does anything else say that all is well.
+    let listed = laptop.mesh(&["log"]);
+    assert_eq!(listed.code, 0, "{listed:?}");
+    assert!(listed.stderr.contains("tampered with"), "{listed:?}");
+    let doctor = laptop.mesh(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    let checks = doctor.json()["checks"].clone();
+    let log = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["name"] == "log");
+    let log = log.unwrap();
+    assert_eq!(log["level"], "wrong", "{log}");
+    assert!(
+        log["finding"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("entry {seq}")),
+        "{log}"
+    );
 }

@@ -20,7 +20,7 @@ const DIGITS: usize = 9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeError {
-    /// It has something else than digits, blanks and hyphens.
+    /// It has something else than digits, blanks, hyphens and dots.
     #[error("a code has digits only")]
     NotACode,
     /// It has another number of digits.
@@ -84,13 +84,13 @@ impl Code {
         Self { nameplate, secret }
     }
 
-    /// Reads a code as a person types it: blanks and hyphens anywhere.
+    /// Reads a code as a person types it: blanks, hyphens and dots anywhere.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         let mut digits = Zeroizing::new([0; DIGITS]);
         let mut count = 0;
         for c in text
             .chars()
-            .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '\u{2010}'..='\u{2015}'))
+            .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '.' | '\u{2010}'..='\u{2015}'))
         {
             if !c.is_ascii_digit() {
                 return Err(CodeError::NotACode);
@@ -152,6 +152,7 @@ mod tests {
             " 012 345 678\n",
             "0 1-2 3 4 5-6 7 8",
             "012\u{2013}345\u{2013}678",
+            "012.345.678",
         ] {
             let code = Code::parse(text).unwrap();
             assert_eq!(*code.format(), "012-345-678", "{text:?}");
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(Code::parse("012-345-67"), Err(CodeError::Length(8)));
         assert_eq!(Code::parse("012-345-6789"), Err(CodeError::Length(10)));
         assert_eq!(Code::parse(""), Err(CodeError::Length(0)));
-        for text in ["MESH1:AA", "012-345-67x", "012.345.678", "०१२३४५६७८"] {
+        for text in ["MESH1:AA", "012-345-67x", "012,345,678", "०१२३४५६७८"] {
             assert_eq!(Code::parse(text), Err(CodeError::NotACode), "{text:?}");
         }
     }

@@ -109,10 +109,19 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             "spaces",
             &context.ask(|engine, _| engine.spaces()).await?,
         )),
-        Call::Conflicts => Ok(reply::list(
-            "conflicts",
-            &context.ask(|engine, _| engine.conflicts()).await?,
-        )),
+        Call::Conflicts => {
+            let (query, item) = (query.as_deref(), uri::query(query.as_deref(), "item"));
+            let compared = uri::query(query, "diff").is_some_and(|v| v == "1");
+            let conflicts = match (compared, item) {
+                (true, item) => context.handle.conflict_diffs(item).await?,
+                (false, None) => context.ask(|engine, _| engine.conflicts()).await?,
+                (false, Some(item)) => {
+                    let one = context.ask(move |engine, _| engine.conflict_named(&item));
+                    vec![one.await??]
+                }
+            };
+            Ok(reply::list("conflicts", &conflicts))
+        }
         Call::Items => items(context, name, query.as_deref()).await,
         Call::Add => {
             let request: AddRequest = body.json()?;
@@ -148,11 +157,11 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
             Ok(done())
         }
         Call::Continue => {
-            context.ask(move |engine, _| engine.go_on(&name)).await??;
+            context.handle.go_on(name).await?;
             Ok(done())
         }
         Call::Revert => {
-            context.ask(move |engine, _| engine.revert(&name)).await??;
+            context.handle.revert(name).await?;
             Ok(done())
         }
         Call::Resolve => {

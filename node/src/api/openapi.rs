@@ -109,7 +109,8 @@ fn schemas() -> Value {
             ("residency", &word(&["local", "cached", "remote"])), ("conflict", &flag), ("ignored", &flag), ("local_name?", &text)]),
         "Conflicts": object(&[("v", v), ("conflicts", &list("ConflictInfo"))]),
         "ConflictInfo": object(&[("item", &text), ("space", &text), ("path", &text), ("versions", &list("ConflictVersion"))]),
-        "ConflictVersion": object(&[("device", &text), ("size", &count), ("mtime?", &time), ("copy_path?", &text)]),
+        "ConflictVersion": object(&[("device", &text), ("size", &count), ("mtime?", &time), ("copy_path?", &text), ("diff?", &one("VersionDiff"))]),
+        "VersionDiff": object(&[("kind", &word(&["text", "same", "binary", "too_large", "not_here"])), ("text?", &text)]),
         "AddRequest": object(&[("path", &text), ("name?", &text), ("mode?", &word(&MODES)), ("merge?", &flag)]),
         "AddReply": object(&[("v", v), ("space", &text), ("path", &text), ("joined", &flag), ("mode", &word(&MODES)),
             ("merged?", &one("AddPreview"))]),
@@ -328,7 +329,18 @@ mod tests {
             },
         );
         same("ConflictInfo", &ConflictInfo::default());
-        same("ConflictVersion", &ConflictVersion::default());
+        let diff = VersionDiff {
+            text: Some(String::new()),
+            ..VersionDiff::default()
+        };
+        same("VersionDiff", &diff);
+        same(
+            "ConflictVersion",
+            &ConflictVersion {
+                diff: Some(diff),
+                ..ConflictVersion::default()
+            },
+        );
         same("AddRequest", &AddRequest::default());
         same(
             "AddReply",

@@ -202,8 +202,9 @@ pub(super) static ROUTES: [Route; 37] = [
         "/v1/conflicts",
         Call::Conflicts,
         "Conflicts",
-        "The open conflicts",
-    ),
+        "The open conflicts, or the one that is named; with diff=1 how each copy here differs from the file",
+    )
+    .query(&["item", "diff"]),
     Route::new(
         Method::POST,
         "/v1/conflicts/resolve",

@@ -30,7 +30,7 @@ pub struct TrashEntry {
 pub struct RestoreRequest {
     /// `SPACE:PATH`, a path on the disk, or [`TrashEntry::item`].
     pub item: String,
-    /// Where to, `SPACE:PATH` or a path on the disk of the same space; where it stood if none is given.
+    /// Where to in the same space: `SPACE:PATH`, a path on the disk, or one from the space's root; where it stood if none is given.
     #[serde(default)]
     pub to: Option<String>,
 }
@@ -118,7 +118,7 @@ pub struct RevertRequest {
     pub path: String,
     /// [`Version::version`], or its beginning.
     pub version: String,
-    /// Where to; over the item itself if none is given.
+    /// Where to, as of a [`RestoreRequest`]; over the item itself if none is given.
     #[serde(default)]
     pub to: Option<String>,
 }
@@ -171,6 +171,17 @@ pub struct UndoLeft {
     pub may_have: Vec<String>,
 }
 
+/// A space in which nothing is undone: it is paused, or its folder is not there.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UndoLeftOut {
+    /// The space.
+    pub space: String,
+    /// Why, in words.
+    pub why: String,
+    /// What to do about it; empty if nothing is known.
+    pub next: String,
+}
+
 /// What is, or would be, undone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UndoReply {
@@ -184,6 +195,9 @@ pub struct UndoReply {
     pub left: Vec<UndoLeft>,
     /// What stays as it is since its bytes are not here. Before it is done: what is asked for on other devices.
     pub missing: Vec<UndoLeft>,
+    /// Spaces that were left out.
+    #[serde(default)]
+    pub left_out: Vec<UndoLeftOut>,
 }
 
 /// `mesh log`.

@@ -68,6 +68,20 @@ pub enum Verdict {
     Added(u64),
 }
 
+impl Verdict {
+    /// The first entry that is wrong, and what is wrong with it.
+    #[must_use]
+    pub fn wrong(&self) -> Option<(u64, &'static str)> {
+        match *self {
+            Self::Whole { .. } => None,
+            Self::Edited(seq) => Some((seq, "it is not what was written there")),
+            Self::Deleted(seq) => Some((seq, "it is missing")),
+            Self::Truncated(seq) => Some((seq, "it and all after it are missing")),
+            Self::Added(seq) => Some((seq, "it was not written by this program")),
+        }
+    }
+}
+
 /// A point of the chain: an entry's number, and the hash of all up to it.
 type Point = (u64, [u8; 32]);
 

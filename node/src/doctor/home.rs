@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::command::CommandError;
-use crate::db::{Connection, DbError, schema, spaces};
+use crate::db::{Connection, DbError, events, schema, spaces};
 use crate::home::{Home, free_bytes, why_no_database};
 use crate::status::Time;
 
@@ -162,6 +162,27 @@ fn damaged(home: &Home, finding: &str) -> Check {
     .about(home.db_path().display().to_string())
 }
 
+/// Whether the operation log is as it was written.
+pub(super) fn log(conn: &Connection, home: &Home) -> Check {
+    let verdict = match events::verify(conn) {
+        Ok(verdict) => verdict,
+        Err(error) => return unreadable(&error, home),
+    };
+    let Some((seq, how)) = verdict.wrong() else {
+        return Check::fine("log", "the operation log is as it was written");
+    };
+    let path = home.db_path().display().to_string();
+    Check::wrong(
+        "log",
+        format!("the operation log was tampered with: entry {seq}: {how}"),
+        format!(
+            "the entries before it are as they were written (mesh log); find out who wrote to {path}. It stays so in \
+             this home: a new one, paired anew, begins a new log"
+        ),
+    )
+    .about(path)
+}
+
 /// Whether the clock can be right. It decides nothing, but people read what it says.
 pub(super) fn clock(conn: &Connection, now: Time) -> Check {
     let remedy = "set it; on most systems: timedatectl set-ntp true";
@@ -186,6 +207,28 @@ mod tests {
     use super::*;
     use crate::db::Db;
     use crate::doctor::Level;
+
+    #[test]
+    fn a_log_that_was_tampered_with_is_wrong() {
+        let mut db = Db::memory().unwrap();
+        let home = Home::locate(Some(Path::new("/home/of/nobody"))).unwrap();
+        let entry = events::Entry {
+            seq: 0,
+            at: 1,
+            kind: "paired".into(),
+            device: None,
+            space: None,
+            message: "desktop was let in here".into(),
+        };
+        db.write(|tx| events::append(tx, entry)).unwrap();
+        assert_eq!(log(db.read(), &home).level, Level::Ok);
+        db.write(|tx| Ok::<_, DbError>(tx.execute("UPDATE event SET message = 'nobody'", [])?))
+            .unwrap();
+        let found = log(db.read(), &home);
+        assert_eq!(found.level, Level::Wrong);
+        assert!(found.finding.contains("entry 1"), "{found:?}");
+        assert!(!found.remedy.is_empty());
+    }
 
     #[test]
     fn a_clock_that_was_never_set_or_went_back_is_noticed() {

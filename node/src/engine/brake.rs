@@ -230,6 +230,31 @@ impl Engine {
         Err(CommandError::refused(message).about(name))
     }
 
+    /// The folder of a space that stands still because it is not the one it was.
+    ///
+    /// # Errors
+    /// No such space, or it is paused.
+    pub(crate) fn stopped_folder(&self, name: &str) -> Result<Option<String>, CommandError> {
+        let n = self.space_by_name(name)?;
+        self.not_paused(n)?;
+        let stopped = self.spaces.get(&n).filter(|s| s.is_without_folder());
+        Ok(stopped.map(|s| s.row.path.clone()))
+    }
+
+    /// Whether an answer had its effect on the folder.
+    ///
+    /// # Errors
+    /// The folder could not be marked as the space's, and why.
+    pub(crate) fn folder_in_order(&self, name: &str) -> Result<(), CommandError> {
+        let n = self.space_by_name(name)?;
+        let Some(space) = self.spaces.get(&n).filter(|s| s.is_without_folder()) else {
+            return Ok(());
+        };
+        let why = space.problems.get("").map(|p| p.reason.as_str());
+        let why = why.or(space.stopped()).unwrap_or_default();
+        Err(CommandError::failed(format!("{name} is still stopped: {why}")).about(name))
+    }
+
     /// The answer "go on": for every device of the mesh.
     ///
     /// # Errors
@@ -237,9 +262,9 @@ impl Engine {
     pub fn go_on(&mut self, name: &str) -> Result<(), CommandError> {
         let n = self.space_by_name(name)?;
         self.not_paused(n)?;
-        let why = self.spaces.get(&n).and_then(|s| s.row.stopped.as_deref());
-        let folder = why.is_some_and(|why| why.starts_with("folder"));
-        if why.is_some() {
+        let space = self.spaces.get(&n);
+        let folder = space.is_some_and(Space::is_without_folder);
+        if space.is_some_and(|s| s.stopped().is_some()) {
             self.write_down(
                 "continued",
                 None,
@@ -292,7 +317,7 @@ impl Engine {
             );
         }
         if let Some(space) = self.spaces.get_mut(&n)
-            && space.stopped().is_some_and(|why| why.starts_with("folder"))
+            && space.is_without_folder()
         {
             space.refill = true;
             self.effects.push(Effect::Mark { space: n });

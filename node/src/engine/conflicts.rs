@@ -57,6 +57,7 @@ impl Engine {
                         .map(|b| Time::from_nanos(b.row.mtime.into()))
                         .or_else(|| state.mtime.map(|t| Time::from_nanos(t.into()))),
                     copy_path: at.map(|p| p.to_string()),
+                    diff: None,
                 });
             }
             out.push(ConflictInfo {
@@ -67,6 +68,18 @@ impl Engine {
             });
         }
         Ok(out)
+    }
+
+    /// One conflict, by id, `SPACE:PATH` or path on the disk.
+    ///
+    /// # Errors
+    /// No such conflict.
+    pub(crate) fn conflict_named(&self, what: &str) -> Result<ConflictInfo, CommandError> {
+        let (_, id, _) = self.conflicted(what)?;
+        let id = id.to_string();
+        let mut all = self.conflicts().into_iter();
+        let gone = || CommandError::not_found("conflict", what);
+        all.find(|c| c.item == id).ok_or_else(gone)
     }
 
     /// Finds a conflicted item by id, `SPACE:PATH` or path on the disk; a copy's path means its item.

@@ -134,12 +134,6 @@ impl Engine {
     pub fn verify_log(&self) -> Result<LogVerified, CommandError> {
         let verdict = events::verify(self.db.read());
         let verdict = verdict.map_err(|e| CommandError::failed(e.to_string()))?;
-        let wrong = |seq: u64, how: &str| LogVerified {
-            whole: false,
-            seq: Some(seq),
-            wrong: Some(how.to_owned()),
-            ..LogVerified::default()
-        };
         Ok(match verdict {
             Verdict::Whole { first, last } => LogVerified {
                 whole: true,
@@ -147,10 +141,11 @@ impl Engine {
                 last,
                 ..LogVerified::default()
             },
-            Verdict::Edited(seq) => wrong(seq, "it is not what was written there"),
-            Verdict::Deleted(seq) => wrong(seq, "it is missing"),
-            Verdict::Truncated(seq) => wrong(seq, "it and all after it are missing"),
-            Verdict::Added(seq) => wrong(seq, "it was not written by this program"),
+            broken => LogVerified {
+                seq: broken.wrong().map(|(seq, _)| seq),
+                wrong: broken.wrong().map(|(_, how)| how.to_owned()),
+                ..LogVerified::default()
+            },
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ownmesh_crypto::RootKeys;
 use ownmesh_crypto::pairing::{self, Enrollment, JoinRequest};
-use ownmesh_crypto::registry::{self, By, JoinPath, MAX_DEVICES};
+use ownmesh_crypto::registry::{self, By, JoinPath, MAX_DEVICES, MAX_NAME};
 use tokio::sync::mpsc;
 
 use super::registry::seconds;
@@ -274,6 +274,17 @@ impl Engine {
         }
     }
 
+    /// The name it asks for, with a number if another device has that: `laptop-2`.
+    fn free_name(&self, join: &JoinRequest) -> String {
+        let id = join.card.public.device_id();
+        let devices = &self.registry.view().devices;
+        let taken = |name: &str| {
+            let mut others = devices.iter().filter(|(other, _)| **other != id);
+            others.any(|(other, entry)| entry.name == name || other.to_string() == name)
+        };
+        numbered(&join.name, taken)
+    }
+
     /// Signs a device's admission and gathers what it needs to know.
     fn admit(&mut self, join: &JoinRequest, path: JoinPath) -> Result<Enrollment, String> {
         let at = seconds(self.seen_at);
@@ -282,7 +293,8 @@ impl Engine {
         let fail = |e: registry::StatementError| e.to_string();
         let root = self.pairing.as_mut().and_then(|window| window.root.take());
         let by = root.as_ref().map_or(By::Device(&keys), By::Root);
-        let device = registry::device(by, &mesh, &join.name, &join.platform, &join.card, path, at)
+        let name = self.free_name(join);
+        let device = registry::device(by, &mesh, &name, &join.platform, &join.card, path, at)
             .map_err(fail)?;
         let mut statements = vec![device.bytes().to_vec()];
         if root.is_some()
@@ -313,5 +325,35 @@ impl Engine {
                 .collect(),
             keyslots: self.identity.keyslots.clone(),
         })
+    }
+}
+
+/// A name that is not taken: the name itself, or else with a number behind it, cut where that is too long.
+fn numbered(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    if !taken(name) {
+        return name.to_owned();
+    }
+    let room = MAX_NAME - "-99".len();
+    let stem = &name[..name.floor_char_boundary(room)];
+    let mut names = (2..100).map(|n| format!("{stem}-{n}"));
+    // There are fewer devices than numbers.
+    names
+        .find(|name| !taken(name))
+        .unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_another_device_has_gets_a_number() {
+        let long = "ä".repeat(MAX_NAME / 2);
+        let taken = ["laptop", "laptop-2", long.as_str()];
+        let free = |name: &str| numbered(name, |name| taken.contains(&name));
+        assert_eq!(free("desktop"), "desktop");
+        assert_eq!(free("laptop"), "laptop-3");
+        let cut = free(&long);
+        assert!(cut.ends_with("ä-2") && cut.len() <= MAX_NAME, "{cut}");
     }
 }

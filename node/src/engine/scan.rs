@@ -104,6 +104,8 @@ impl Engine {
                 }
             }
             Err(reason) => {
+                // What is told is why it failed now, not what was wrong before.
+                space.problems.remove("");
                 let wall = self.seen_at.wall;
                 space.problem("", "folder", reason, wall);
             }

@@ -439,6 +439,11 @@ impl Space {
         }
     }
 
+    /// Whether it stands still because its folder is not the one it was.
+    pub(super) fn is_without_folder(&self) -> bool {
+        self.stopped().is_some_and(|why| why.starts_with("folder"))
+    }
+
     pub(super) fn problem(&mut self, path: &str, kind: &'static str, reason: String, since: i64) {
         // A person reads a few hundred at most; the rest only costs memory.
         if self.problems.len() < 1_000 || self.problems.contains_key(path) {

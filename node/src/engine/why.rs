@@ -16,7 +16,8 @@ use crate::db::base::Base;
 use crate::db::items::ItemRow;
 use crate::db::{DbError, base, dirty, items, logs, spaces};
 use crate::disk::rules::Decision;
-use crate::disk::{PRIVATE, RelPath};
+use crate::disk::{PRIVATE, RelPath, trash};
+use crate::past::history;
 use crate::status::{Problem, Time};
 use crate::why::{OnDisk, Why, WhyDevice, WhyState};
 
@@ -285,10 +286,7 @@ impl Engine {
                     "the next look at the folder takes it in: mesh scan".into(),
                 )
             } else {
-                (
-                    WhyState::Deleted,
-                    "nothing; the trash of the folder keeps it for a while".into(),
-                )
+                (WhyState::Deleted, self.where_kept(space, known)?)
             });
         }
         if let (Some(disk), Some(b)) = (&why.on_disk, &known.base)
@@ -338,6 +336,34 @@ impl Engine {
             "nothing"
         };
         Ok((WhyState::InSync, next.into()))
+    }
+
+    /// Who still has the bytes of what was deleted: not the disk whose own user deleted it.
+    fn where_kept(&self, space: &Space, known: &Known) -> Result<String, DbError> {
+        // A tombstone hides what was there.
+        let id = known.id.unwrap_or(ItemId::ROOT);
+        let changes = history::changes(self.db.read(), space.row.n, &id)?.into_iter();
+        let states = changes.filter_map(|one| one.after);
+        let kept = match states.filter_map(|s| s.content().cloned()).last() {
+            Some(Content::File { hash, .. }) => space.kept.contains(&trash::front(&hash)),
+            _ => return Ok("nothing".into()),
+        };
+        if kept {
+            return Ok("nothing; the trash of the folder keeps it for a while".into());
+        }
+        let members = spaces::members(self.db.read(), space.row.n)?;
+        let others = members
+            .iter()
+            .filter(|m| m.joined && m.device != self.device);
+        let others: Vec<String> = others.map(|m| self.device_name(&m.device)).collect();
+        Ok(if others.is_empty() {
+            "nothing; the trash here has not got it, and no other device takes part".into()
+        } else {
+            format!(
+                "nothing; the trash here has not got it, that of {} may keep it for a while: mesh history shows it",
+                others.join(", ")
+            )
+        })
     }
 
     /// The mesh has a content that the disk does not have.

@@ -52,16 +52,9 @@ impl Handle {
         let scope = self.scope(None).await?;
         let (space, inner) = find::split(&scope.spaces, &request.path)?;
         let space = space.clone();
-        let to = match &request.to {
-            None => None,
-            Some(to) => {
-                let (other, to) = find::split(&scope.spaces, to)?;
-                if other.n != space.n {
-                    return Err(CommandError::usage("--to is in another space").about(to));
-                }
-                Some(to)
-            }
-        };
+        let to = request.to.as_deref();
+        let to = to.map(|to| find::target(&scope.spaces, &space, to));
+        let to = to.transpose()?;
         self.look(&space.name).await?;
         let open = self.open(&space)?;
         let (asked, db, at, version) = (

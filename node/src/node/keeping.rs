@@ -67,13 +67,7 @@ impl Handle {
         };
         let to = match &request.to {
             None => entry.path.clone(),
-            Some(to) => {
-                let (other, to) = find::split(&scope.spaces, to)?;
-                if other.n != space.n {
-                    return Err(CommandError::usage("--to is in another space").about(to));
-                }
-                to
-            }
+            Some(to) => find::target(&scope.spaces, space, to)?,
         };
         let open = self.open(space)?;
         let (item, at) = (entry.item.clone(), to.clone());

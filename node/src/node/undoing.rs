@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Handle;
 use super::folders::unix_seconds;
 use super::sources::Open;
-use crate::command::{CommandError, UndoLeft, UndoReply, UndoRequest};
+use crate::command::{CommandError, UndoLeft, UndoLeftOut, UndoReply, UndoRequest};
 use crate::content::counters::Progress;
 use crate::content::fetch::{FetchInto, FetchLimits, Local, Want};
 use crate::db::{Connection, Db, DbError, base};
@@ -68,8 +68,10 @@ impl Handle {
 
     /// `mesh undo`: shows, or does, what makes undone what a device did.
     ///
+    /// A space that is paused, or whose folder is away, is left out and told, unless it is all that was asked for.
+    ///
     /// # Errors
-    /// No such device, space or path; a folder is not there.
+    /// No such device, space or path; no space that was asked for can be undone in.
     pub async fn undo(&self, request: UndoRequest) -> Result<UndoReply, CommandError> {
         let scope = self.scope(request.device.clone()).await?;
         let since = request.since.map_or(scope.now - HOUR, Time::as_millis);
@@ -90,7 +92,9 @@ impl Handle {
             items: Vec::new(),
             left: Vec::new(),
             missing: Vec::new(),
+            left_out: Vec::new(),
         };
+        let mut refused = None;
         let mut plans = Vec::new();
         for space in chosen {
             let sure = request.confirm;
@@ -98,15 +102,15 @@ impl Handle {
             let open = match looked.and_then(|()| self.open(&space)) {
                 Ok(open) => open,
                 // One folder that is away does not keep the others from being brought back.
-                Err(error) if request.path.is_none() => {
-                    reply.left.push(UndoLeft {
+                Err(error) => {
+                    reply.left_out.push(UndoLeftOut {
                         space: space.name,
-                        why: error.message,
-                        ..UndoLeft::default()
+                        why: error.message.clone(),
+                        next: error.hint.clone(),
                     });
+                    refused.get_or_insert(error);
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             let (choice, asked, names) = (choice.clone(), space.clone(), scope.names.clone());
             let db = scope.db.clone();
@@ -118,6 +122,9 @@ impl Handle {
             })
             .await?;
             plans.push((space, plan, wanted));
+        }
+        if let (true, Some(error)) = (plans.is_empty(), refused) {
+            return Err(nowhere(error, &reply.left_out));
         }
         for (space, plan, wanted) in plans {
             self.one_space(&space, plan, wanted, request.confirm, &mut reply)
@@ -255,6 +262,21 @@ impl Handle {
             }
         }
         Ok(())
+    }
+}
+
+/// Why nothing can be undone anywhere.
+fn nowhere(first: CommandError, all: &[UndoLeftOut]) -> CommandError {
+    if all.len() < 2 {
+        return first;
+    }
+    let whys: Vec<&str> = all.iter().map(|one| one.why.as_str()).collect();
+    let nexts: Vec<&str> = all.iter().map(|one| one.next.as_str()).collect();
+    CommandError {
+        message: whys.join("; "),
+        hint: nexts.join("; "),
+        item: None,
+        ..first
     }
 }
 

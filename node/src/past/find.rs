@@ -47,6 +47,26 @@ pub(crate) fn split<'a>(
     )))
 }
 
+/// Where something of a space is to go: `SPACE:PATH`, a path on the disk, or one from the space's root.
+pub(crate) fn target(spaces: &[Where], space: &Where, to: &str) -> Result<String, CommandError> {
+    let named = |s: &Where| to.starts_with(&format!("{}:", s.name));
+    if !to.starts_with('/') && !spaces.iter().any(named) {
+        return Ok(to.trim_matches('/').to_owned());
+    }
+    let (other, path) = split(spaces, to).map_err(|_| {
+        CommandError::usage(format!("--to leads out of the space {}", space.name))
+            .hint(format!("name a place in it: {}:PATH", space.name))
+            .about(to)
+    })?;
+    if other.n == space.n {
+        Ok(path)
+    } else {
+        let names = (&other.name, &space.name);
+        let message = format!("--to is in the space {}, not in {}", names.0, names.1);
+        Err(CommandError::usage(message).about(to))
+    }
+}
+
 /// The items at a path, those that live first; then those that were there when they died.
 pub(crate) fn at(conn: &Connection, n: i64, path: &str) -> Result<Vec<ItemId>, DbError> {
     let mut found = vec![ItemId::ROOT];
@@ -117,4 +137,31 @@ pub(crate) fn writers(
 ) -> Result<BTreeMap<Incarnation, DeviceId>, DbError> {
     let all = logs::all(conn, n)?.into_iter();
     Ok(all.map(|log| (log.incarnation, log.device)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Kind;
+
+    #[test]
+    fn a_target_is_a_place_in_the_space_itself() {
+        let space = |n: i64, name: &str| Where {
+            n,
+            id: SpaceId::from_bytes([u8::try_from(n).unwrap(); 16]),
+            name: name.into(),
+            folder: format!("/home/ada/{name}"),
+        };
+        let all = [space(1, "docs"), space(2, "work")];
+        let target = |to: &str| target(&all, &all[0], to);
+        for to in ["docs:a/b", "/home/ada/docs/a/b", "a/b"] {
+            assert_eq!(target(to).unwrap(), "a/b", "{to}");
+        }
+        // A name in the root, though a space is called so.
+        assert_eq!(target("work").unwrap(), "work");
+        for to in ["work:a", "/home/ada/work/a", "/home/ada/c"] {
+            let error = target(to).unwrap_err();
+            assert_eq!((error.kind, error.item.as_deref()), (Kind::Usage, Some(to)));
+        }
+    }
 }

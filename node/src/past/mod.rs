@@ -9,7 +9,9 @@
 //! | `history` | the versions of an item |
 //! | `undo` | what somebody's changes have to become |
 //! | `trash` | what lies in the trash, and why |
+//! | `diff` | how two versions differ |
 
+pub(crate) mod diff;
 pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod trash;

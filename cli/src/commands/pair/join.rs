@@ -66,6 +66,12 @@ pub(super) async fn run(context: &Context, options: Options) -> Result<End> {
     };
     let met = meet(ui, order).await?;
     let mesh = met.registry.view().mesh_name.clone();
+    // The mesh may have a device of that name already.
+    let given = met.registry.view().devices.get(&keys.device_id());
+    let (asked, name) = match given {
+        Some(entry) => (name, entry.name.clone()),
+        None => (name.clone(), name),
+    };
     let joined = home::Joined {
         seed,
         mesh_secret: met.enrollment.mesh_secret.clone(),
@@ -91,6 +97,13 @@ pub(super) async fn run(context: &Context, options: Options) -> Result<End> {
             device: name.clone(),
         },
         |ui| {
+            if name != asked {
+                ui.say(&format!(
+                    "Another device is called {} already; another name for this one: {}",
+                    clean(&asked),
+                    context.next(&format!("device rename {} NEW", clean(&name)))
+                ));
+            }
             ui.say(&format!(
                 "{} is a device of {} now. The node is running.",
                 clean(&name),

@@ -28,10 +28,11 @@ pub(super) fn schemas() -> Value {
         "RevertRequest": object(&[("path", &text), ("version", &text), ("to?", &text)]),
         "UndoRequest": object(&[("device?", &text), ("since?", &time), ("path?", &text), ("confirm?", &flag)]),
         "UndoReply": object(&[("v", v), ("done", &flag), ("since", &time), ("items", &list("UndoItem")), ("left", &list("UndoLeft")),
-            ("missing", &list("UndoLeft"))]),
+            ("missing", &list("UndoLeft")), ("left_out", &list("UndoLeftOut"))]),
         "UndoItem": object(&[("space", &text), ("path", &text),
             ("what", &word(&["returned", "content", "renamed", "mode", "touched", "removed"])), ("to?", &text), ("size", &count)]),
         "UndoLeft": object(&[("space", &text), ("path", &text), ("why", &text), ("may_have?", &texts)]),
+        "UndoLeftOut": object(&[("space", &text), ("why", &text), ("next", &text)]),
         "Log": object(&[("v", v), ("entries", &list("LogEntry"))]),
         "LogEntry": object(&[("seq", &count), ("at", &time), ("kind", &text), ("device?", &text), ("space?", &text), ("message", &text)]),
         "LogVerified": object(&[("v", v), ("whole", &flag), ("first", &count), ("last", &count), ("seq?", &count), ("wrong?", &text)]),
@@ -87,8 +88,10 @@ mod tests {
                 items: Vec::new(),
                 left: Vec::new(),
                 missing: Vec::new(),
+                left_out: Vec::new(),
             },
         );
+        same("UndoLeftOut", &UndoLeftOut::default());
         same(
             "UndoItem",
             &UndoItem {

@@ -9,7 +9,7 @@ use ownmesh_crypto::ItemId;
 
 use super::files::text;
 use super::{RuleFile, Rules, Texts, patterns};
-use crate::disk::{Disk, RelPath, TMP, private, read_up_to, trash};
+use crate::disk::{Disk, PRIVATE, RelPath, TMP, private, read_up_to, trash};
 
 /// How often a file that somebody else writes meanwhile is read again.
 const TRIES: usize = 5;
@@ -71,6 +71,30 @@ pub fn check_pattern(pattern: &str) -> Result<(), EditError> {
     }
 }
 
+/// Checks that a pattern can fit anything that travels.
+///
+/// # Errors
+/// Why it cannot.
+fn check_effect(pattern: &str) -> Result<(), EditError> {
+    let text = pattern.trim_end();
+    let names: Vec<&str> = text
+        .strip_prefix('!')
+        .unwrap_or(text)
+        .split('/')
+        .filter(|name| !name.is_empty())
+        .collect();
+    let why = match (names.first(), names.last()) {
+        (None, _) | (_, None) => "it fits nothing; * fits everything",
+        (Some(&PRIVATE), _) => "what is below .mesh never travels, whatever the rules say",
+        (_, Some(last)) if last.starts_with(PRIVATE) => {
+            "a name that begins with .mesh is never ignored: .mesh never travels, and .meshignore has to reach all"
+        }
+        _ => return Ok(()),
+    };
+    let what = format!("{pattern:?} can have no effect: {why}");
+    Err(EditError::Pattern(what))
+}
+
 /// The text with the pattern as its last line; none if it has the line.
 #[must_use]
 pub fn with(text: &str, pattern: &str) -> Option<String> {
@@ -117,6 +141,7 @@ pub fn edit(
             without(&before, pattern).ok_or_else(absent)?
         } else {
             check_pattern(pattern)?;
+            check_effect(pattern)?;
             match with(&before, pattern) {
                 Some(after) => after,
                 None => return Ok(false),
@@ -199,6 +224,45 @@ mod tests {
         assert!(check_pattern("target/").is_ok());
         for bad in ["", "  ", "# no", "a[", "a\nb"] {
             assert!(check_pattern(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_have_no_effect_is_no_rule() {
+        for idle in [
+            "/",
+            "//",
+            "!/",
+            ".mesh",
+            ".mesh/",
+            "/.mesh/trash",
+            ".mesh/**",
+            ".meshignore",
+            "!/.meshignore",
+            "sub/.meshignore",
+            ".mesh*",
+        ] {
+            assert!(check_effect(idle).is_err(), "{idle:?}");
+            let texts = Texts {
+                shared: format!("*\n{}\n", idle.trim_start_matches('!')),
+                ..Texts::default()
+            };
+            let rules = Rules::parse(texts).unwrap();
+            let path = RelPath::parse(".meshignore").unwrap();
+            assert!(!rules.ignores(&path, false), "{idle:?}");
+        }
+        for idle_no in [
+            "*",
+            "**",
+            "!x",
+            "!.env",
+            "a/",
+            ".*",
+            "/a/**",
+            "mesh",
+            ".mesh-x/y",
+        ] {
+            assert!(check_effect(idle_no).is_ok(), "{idle_no:?}");
         }
     }
 
