@@ -1,0 +1,63 @@
+//! Files that change while they are looked at, or all the time.
+
+use ownmesh_node::engine::Event;
+
+use super::*;
+use crate::mem_disk::Entry;
+
+/// A write in the same tick as the hashing before it leaves no trace in times and sizes.
+pub fn racy_write() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| {
+        for name in ["f0", "f1", "f2"] {
+            d.user_write(name, "00");
+        }
+    });
+    settle(&mut world);
+    act(&mut world, 0, |d| {
+        for name in ["f0", "f1", "f2"] {
+            d.user_write(name, "11");
+        }
+        // Two reads of the marker come first.
+        d.before_read(2, |d| d.user_write("f1", "aa"));
+        d.before_read(4, |d| d.user_write("f1", "bb"));
+    });
+    let mut r = world.reference();
+    for text in ["aa", "bb"] {
+        r.again(&Entry::File(std::sync::Arc::new(text.into())), "told");
+    }
+    for text in ["aa", "11"] {
+        r.decided("told", &Entry::File(std::sync::Arc::new(text.into())));
+    }
+    drop(r);
+    look(&mut world, 0);
+    let world = end(world);
+    assert_eq!(files(&world, 1)["f1"], "bb");
+}
+
+/// A log that is written every second is not taken in every second, and all of it in the end.
+pub fn busy_log() {
+    let mut world = world(&["alice", "bob"], 2);
+    act(&mut world, 0, |d| d.user_write("log", "-"));
+    settle(&mut world);
+    let space = world.devices[0].space.expect("it takes part");
+    let authored = |world: &World| {
+        let engine = world.devices[0].engine.as_ref().expect("it runs");
+        engine.tally().authored
+    };
+    let before = authored(&world);
+    for n in 0..300 {
+        act(&mut world, 0, |d| {
+            d.user_append("log", format!("line {n}\n"));
+        });
+        let dirs = vec![ownmesh_node::disk::RelPath::ROOT];
+        world.give(0, Event::Disturbed { space, dirs });
+    }
+    let during = authored(&world) - before;
+    assert!((8..=14).contains(&during), "{during} changes");
+    // Nobody has to ask for the rest of it.
+    let until = world.now + 61_000;
+    world.run_until(until);
+    assert_eq!(files(&world, 1), files(&world, 0));
+    end(world);
+}
