@@ -343,8 +343,8 @@ impl Engine {
         // A tombstone hides what was there.
         let id = known.id.unwrap_or(ItemId::ROOT);
         let changes = history::changes(self.db.read(), space.row.n, &id)?.into_iter();
-        let states = changes.filter_map(|one| one.after);
-        let kept = match states.filter_map(|s| s.content().cloned()).last() {
+        let mut states = changes.filter_map(|one| one.after).rev();
+        let kept = match states.find_map(|s| s.content().cloned()) {
             Some(Content::File { hash, .. }) => space.kept.contains(&trash::front(&hash)),
             _ => return Ok("nothing".into()),
         };
