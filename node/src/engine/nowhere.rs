@@ -113,7 +113,9 @@ impl Engine {
         let spot = items::place(self.db.read(), space.row.n, id)?;
         Ok(if spot.is_some_and(|spot| spot.conflict > 0) {
             let name = &space.name;
-            format!("mesh conflicts resolve {name}:{path} lets go of it")
+            format!(
+                "where another version stands, mesh conflicts resolve {name}:{path} --keep here lets go of it"
+            )
         } else {
             "it comes when a device that has it takes part again".to_owned()
         })
