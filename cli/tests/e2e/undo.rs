@@ -296,6 +296,28 @@ fn one_path_is_undone_and_the_rest_stays() {
 }
 
 #[test]
+fn what_is_ignored_now_is_left() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        laptop.write("x.log", "1");
+        laptop.write("x", "1");
+    });
+    let since = moment();
+    fs::remove_file(laptop.at("x.log")).unwrap();
+    fs::remove_file(laptop.at("x")).unwrap();
+    laptop.scan();
+    settle(&laptop, &desktop, "the deletions");
+    desktop.json(&["ignore", "add", "*.log"]);
+    settle(&laptop, &desktop, "the rule");
+    let undo = ["undo", "--device", "laptop", "--since", &since, "--yes"];
+    let done = desktop.json(&undo);
+    assert_eq!(names(&done, "items"), ["x"], "{done}");
+    assert_eq!(names(&done, "left"), ["x.log"], "{done}");
+    settle(&laptop, &desktop, "the undo");
+    assert!(laptop.read("x").is_some() && laptop.read("x.log").is_none());
+}
+
+#[test]
 fn an_undo_that_is_killed_did_all_or_nothing() {
     let world = World::loopback();
     let (mut laptop, desktop) = world.joined(|laptop| {

@@ -72,14 +72,16 @@ impl Handle {
         let open = self.open(space)?;
         let (item, at) = (entry.item.clone(), to.clone());
         blocking(move || take_out(&*open.disk, &item, &at)).await?;
-        // It is the user's again: the scan takes it in as a new file.
-        self.look(&space.name).await?;
         let (name, message) = (
             space.name.clone(),
             format!("{to} was taken out of the trash"),
         );
         self.call(move |engine, _| engine.write_down("restored", None, Some(&name), message))
             .await?;
+        // It is the user's again: a scan takes it in as a new file, this one or the next.
+        if let Err(error) = self.look(&space.name).await {
+            tracing::debug!(%error, "what was taken out of the trash is taken in later");
+        }
         Ok(RestoreReply {
             space: entry.space,
             path: to,
@@ -100,21 +102,26 @@ impl Handle {
         for space in chosen(&scope.spaces, request.space.as_deref())? {
             let open = self.open(&space)?;
             let confirm = request.confirm;
-            let (entries, bytes, kept) = blocking(move || {
+            let (entries, bytes, kept, failed) = blocking(move || {
                 let mut all = list(&*open.disk)?;
                 all.retain(|t| i64::try_from(t.at).unwrap_or(0).saturating_mul(1_000) < before);
+                let mut failed = None;
                 if confirm {
-                    for one in &all {
+                    // What cannot be removed keeps nothing else from it.
+                    all.retain(|one| {
                         let path = private(TRASH).with(&one.name);
-                        open.disk.remove(&path).map_err(|e| unusable(&e))?;
-                    }
+                        let done = open.disk.remove(&path);
+                        let removed = done.is_ok();
+                        failed = failed.take().or(done.err().map(|e| (one.name.clone(), e)));
+                        removed
+                    });
                     open.disk
                         .sync_dir(&private(TRASH))
                         .map_err(|e| unusable(&e))?;
                 }
                 let bytes: u64 = all.iter().map(|t| t.meta.size).sum();
                 let kept = open.kept.fronts(&*open.disk).unwrap_or_default();
-                Ok((all.len() as u64, bytes, kept))
+                Ok((all.len() as u64, bytes, kept, failed))
             })
             .await?;
             reply.entries += entries;
@@ -126,6 +133,12 @@ impl Handle {
                     engine.write_down("trash-emptied", None, Some(&space.name), message);
                 })
                 .await?;
+            }
+            if let Some((name, error)) = failed {
+                return Err(CommandError::failed(format!(
+                    "{entries} files were removed, but not {name}: {error}"
+                ))
+                .about(name));
             }
         }
         Ok(reply)
