@@ -152,14 +152,14 @@ mod tests {
             name: name.into(),
             folder: format!("/data/{name}"),
         };
-        let all = [space(1, "docs"), space(2, "work")];
+        let all = [space(1, "docs"), space(2, "photos")];
         let target = |to: &str| target(&all, &all[0], to);
         for to in ["docs:a/b", "/data/docs/a/b", "a/b"] {
             assert_eq!(target(to).unwrap(), "a/b", "{to}");
         }
         // A name in the root, though a space is called so.
-        assert_eq!(target("work").unwrap(), "work");
-        for to in ["work:a", "/data/work/a", "/data/c"] {
+        assert_eq!(target("photos").unwrap(), "photos");
+        for to in ["photos:a", "/data/photos/a", "/data/c"] {
             let error = target(to).unwrap_err();
             assert_eq!((error.kind, error.item.as_deref()), (Kind::Usage, Some(to)));
         }
