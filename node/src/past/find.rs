@@ -150,16 +150,16 @@ mod tests {
             n,
             id: SpaceId::from_bytes([u8::try_from(n).unwrap(); 16]),
             name: name.into(),
-            folder: format!("/f/{name}"),
+            folder: format!("/data/{name}"),
         };
-        let all = [space(1, "docs"), space(2, "work")];
+        let all = [space(1, "docs"), space(2, "photos")];
         let target = |to: &str| target(&all, &all[0], to);
-        for to in ["docs:a/b", "/f/docs/a/b", "a/b"] {
+        for to in ["docs:a/b", "/data/docs/a/b", "a/b"] {
             assert_eq!(target(to).unwrap(), "a/b", "{to}");
         }
         // A name in the root, though a space is called so.
-        assert_eq!(target("work").unwrap(), "work");
-        for to in ["work:a", "/f/work/a", "/f/c"] {
+        assert_eq!(target("photos").unwrap(), "photos");
+        for to in ["photos:a", "/data/photos/a", "/data/c"] {
             let error = target(to).unwrap_err();
             assert_eq!((error.kind, error.item.as_deref()), (Kind::Usage, Some(to)));
         }
