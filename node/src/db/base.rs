@@ -306,6 +306,12 @@ impl BaseReader for Reader<'_> {
     }
 }
 
+/// [`nowhere`] of an entry that makes room for another; or of that one, if a user gave it this very name.
+pub fn aside(id: &ItemId, other: &ItemId, name: &str) -> String {
+    let aside = nowhere(id);
+    if aside == name { nowhere(other) } else { aside }
+}
+
 /// Entries that stand in a directory.
 ///
 /// # Errors

@@ -129,7 +129,7 @@ impl Author<'_> {
             // The row of something that is no longer there: it moved or is gone, as a finding of its
             // own will say. Until then it stands under a name that nothing has.
             let mut away = other;
-            away.row.name = base::nowhere(&away.row.id);
+            away.row.name = base::aside(&away.row.id, &b.row.id, &b.row.name);
             base::put(tx, space, &away)?;
         }
         base::put(tx, space, b)?;

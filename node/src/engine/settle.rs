@@ -274,7 +274,7 @@ fn settle(tx: &Connection, n: i64, intent: &Intent, meta: Option<&Meta>) -> Resu
 pub(super) fn make_room(tx: &Connection, n: i64, wanted: &Wanted) -> Result<bool, DbError> {
     match base::at(tx, n, &wanted.parent, &wanted.name)? {
         Some(mut other) if other.row.id != wanted.id => {
-            other.row.name = base::nowhere(&other.row.id);
+            other.row.name = base::aside(&other.row.id, &wanted.id, &wanted.name);
             base::put(tx, n, &other)?;
             Ok(true)
         }
