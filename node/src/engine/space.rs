@@ -354,16 +354,17 @@ impl Space {
             return false;
         };
         *until = now + (RETRY << more.min(RETRY_DOUBLES));
-        let at = self.retry_at.map_or(*until, |at| at.min(*until));
-        self.retry_at = Some(at);
-        true
+        self.rests(&item, now)
     }
 
-    /// Whether an item rests after a refusal.
-    pub(super) fn rests(&self, item: &ItemId, now: u64) -> bool {
-        self.refused
-            .get(item)
-            .is_some_and(|(_, until)| *until > now)
+    /// Whether an item rests after a refusal; then it is looked at again when that ends.
+    pub(super) fn rests(&mut self, item: &ItemId, now: u64) -> bool {
+        let until = self.refused.get(item).map(|(_, until)| *until);
+        let Some(until) = until.filter(|until| *until > now) else {
+            return false;
+        };
+        self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+        true
     }
 
     /// Lets go of the staged contents of an item that are not wanted: newer ones came meanwhile, or
