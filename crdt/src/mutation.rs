@@ -46,8 +46,6 @@ pub enum M {
     AsideForgotten,
     /// A deleted directory goes although something lives in it.
     DirectoryDiesWithChildren,
-    /// The main file is replaced before its losing version has a copy.
-    CopiesLast,
     /// A file whose times cannot vouch for it is not read again.
     RacyIgnored,
     /// A file is removed without a look at it.
@@ -102,7 +100,6 @@ pub const ALL: &[M] = &[
     M::PlacedForgotten,
     M::AsideForgotten,
     M::DirectoryDiesWithChildren,
-    M::CopiesLast,
     M::RacyIgnored,
     M::RemoveUnseen,
     M::EqualBytesUnseen,

@@ -109,7 +109,10 @@ impl World {
         });
         device.db = Some(db);
         device.engine = None;
+        // What was written in the last moment it may not know of.
+        device.looked = false;
         self.note(d, "is stopped and backed up");
+        self.reference().traces.ended(d, self.now, false);
         for other in 0..self.devices.len() {
             if other != d {
                 self.cut(pair(d, other), true);

@@ -38,6 +38,8 @@ impl World {
         if engine.leave(SPACE).is_err() {
             return;
         }
+        // What its user deletes from now on is nobody else's.
+        self.devices[d].looked = false;
         self.note(d, "leaves");
         self.reference().count("spaces left");
         self.reference().traces.left(d);

@@ -108,6 +108,10 @@ impl Traces {
     /// what they deleted may be new to it; what they moved, or show under another name, is.
     /// `there`: whether the mesh's tree, as the device knows it, has a content at a path.
     pub fn joined(&mut self, disk: &Tree, there: impl Fn(&str, &Entry) -> bool, knows_all: bool) {
+        // A deletion that the device has not heard of is no match for what it has under the name.
+        for trace in self.all.values_mut() {
+            trace.may_live |= !knows_all && trace.paths.iter().any(|p| disk.contains_key(p));
+        }
         for (path, entry) in disk {
             let trace = self.all.entry(entry.clone()).or_default();
             trace.paths.insert(path.clone());

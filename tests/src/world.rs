@@ -488,7 +488,8 @@ impl World {
             Act::Give { d, life, event } => {
                 if self.devices[d].life == life {
                     // The first look at a folder is one at all of it.
-                    self.devices[d].looked |= matches!(event, Event::Scanned { result: Ok(_), .. });
+                    self.devices[d].looked |= self.devices[d].space.is_some()
+                        && matches!(event, Event::Scanned { result: Ok(_), .. });
                     self.give(d, event);
                 }
             }

@@ -222,7 +222,7 @@ pub(super) fn next(sides: &Sides) -> Vec<Next> {
             copies.into_iter().any(|content| *content == b.row.content)
         };
         let step = toward(wanted, on_disk(&wanted.id)).filter(|s| match s {
-            Next::Replace(b, _) => ownmesh_crdt::mutated!(CopiesLast) || !needed(b),
+            Next::Replace(b, _) => !needed(b),
             _ => true,
         });
         steps.extend(step);
@@ -294,4 +294,75 @@ pub(super) fn agrees(tx: &Connection, space: i64, b: &Base) -> Result<bool, DbEr
         return Ok(false);
     };
     Ok(toward(&main(&b.row.id, &state, &row, parent, shown), Some(b)).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use ownmesh_crypto::Incarnation;
+
+    use super::*;
+    use crate::disk::Stat;
+    use crate::disk::base::BaseRow;
+
+    fn content(n: u8) -> Option<Content> {
+        let hash = ContentHash::from_bytes([n; 32]);
+        Some(Content::File { hash, size: 1 })
+    }
+
+    fn wanted(n: u8, copy: bool, version: u8) -> Wanted {
+        let actor = Incarnation::from_bytes([1; 8]);
+        let op = OpId { counter: 1, actor };
+        Wanted {
+            id: ItemId::from_bytes([n; 16]),
+            copy_of: copy.then_some((ItemId::from_bytes([1; 16]), op)),
+            parent: ItemId::ROOT,
+            name: format!("f{n}"),
+            kind: Kind::File,
+            content: content(version),
+            seen: Seen::default(),
+            mode: 0o644,
+            mtime: Some(1),
+        }
+    }
+
+    /// The disk shows version 1 of a file; the mesh has version 2, and a copy.
+    fn steps(copy: u8) -> Vec<&'static str> {
+        let main = wanted(1, false, 2);
+        let base = Base {
+            row: BaseRow {
+                id: main.id,
+                copy_of: None,
+                parent: main.parent,
+                name: main.name.clone(),
+                kind: main.kind,
+                content: content(1),
+                seen: Seen::default(),
+                mode: main.mode,
+                mtime: 1,
+                stat: Stat::default(),
+                racy: false,
+            },
+            asked_mode: main.mode,
+            asked_mtime: 1,
+        };
+        let sides = Sides {
+            wanted: vec![main, wanted(2, true, copy)],
+            base: vec![base],
+            changes: 0,
+            acts: Vec::new(),
+            known: true,
+        };
+        let name = |step: &Next| match step {
+            Next::Make(_) => "make",
+            Next::Replace(..) => "replace",
+            _ => "other",
+        };
+        next(&sides).iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_once_no_copy_needs_its_bytes() {
+        assert_eq!(steps(1), ["make"], "the copy's bytes stand here");
+        assert_eq!(steps(3), ["make", "replace"], "they are somewhere else");
+    }
 }
