@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
-use crate::world::{World, mode, until};
+use crate::world::{Device, World, mode, until};
 
 #[test]
 fn init_makes_a_mesh_and_leaves_the_node_running() {
@@ -141,20 +141,26 @@ fn down_ends_the_node_before_it_returns() {
     assert_eq!(laptop.json(&["up"])["started"], true);
 }
 
-#[test]
-fn a_node_in_the_foreground_stops_on_sigterm() {
-    let world = World::new();
-    let laptop = world.device("laptop").init();
-    laptop.json(&["down"]);
-    let mut node = laptop
+/// The node of a home as a child process that answers.
+fn in_the_foreground(device: &Device<'_>) -> Child {
+    device.json(&["down"]);
+    let node = device
         .command(&["up", "--foreground"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     until("it answers", || {
-        laptop.mesh(&["--no-start", "status"]).code == 0
+        device.mesh(&["--no-start", "status"]).code == 0
     });
+    node
+}
+
+#[test]
+fn a_node_in_the_foreground_stops_on_sigterm() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    let mut node = in_the_foreground(&laptop);
     let pid = rustix::process::Pid::from_child(&node);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(node.wait().unwrap().code(), Some(0));
@@ -165,16 +171,7 @@ fn a_node_in_the_foreground_stops_on_sigterm() {
 fn after_a_kill_the_next_node_takes_over() {
     let world = World::new();
     let laptop = world.device("laptop").init();
-    laptop.json(&["down"]);
-    let mut node = laptop
-        .command(&["up", "--foreground"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("it answers", || {
-        laptop.mesh(&["--no-start", "status"]).code == 0
-    });
+    let mut node = in_the_foreground(&laptop);
     node.kill().unwrap();
     node.wait().unwrap();
     assert!(laptop.home.join("api.sock").exists());
@@ -186,16 +183,7 @@ fn after_a_kill_the_next_node_takes_over() {
 fn a_node_whose_home_was_made_anew_ends() {
     let world = World::new();
     let laptop = world.device("laptop").init();
-    laptop.json(&["down"]);
-    let mut old = laptop
-        .command(&["up", "--foreground"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("it answers", || {
-        laptop.mesh(&["--no-start", "status"]).code == 0
-    });
+    let mut old = in_the_foreground(&laptop);
     let was = laptop.json(&["status"])["device"]["id"].clone();
     fs::remove_dir_all(&laptop.home).unwrap();
     let laptop = laptop.init();

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::Handle;
 use super::undoing::blocking;
 use crate::command::CommandError;
+use crate::engine::Engine;
 
 impl Handle {
     /// `mesh continue`.
@@ -17,15 +18,7 @@ impl Handle {
     /// # Errors
     /// No such space, it is not stopped, or there is no folder to go on with.
     pub async fn go_on(&self, name: String) -> Result<(), CommandError> {
-        let space = name.clone();
-        let folder = self.call(move |engine, _| engine.stopped_folder(&space));
-        if let Some(folder) = folder.await?? {
-            let space = name.clone();
-            blocking(move || stands(&folder, &space)).await?;
-        }
-        let space = name.clone();
-        self.call(move |engine, _| engine.go_on(&space)).await??;
-        self.is_marked(name).await
+        self.answer(name, stands, Engine::go_on).await
     }
 
     /// `mesh revert`.
@@ -33,14 +26,23 @@ impl Handle {
     /// # Errors
     /// No such space, it is not stopped, or its folder cannot be made.
     pub async fn revert(&self, name: String) -> Result<(), CommandError> {
+        self.answer(name, made, Engine::revert).await
+    }
+
+    async fn answer(
+        &self,
+        name: String,
+        look: fn(&str, &str) -> Result<(), CommandError>,
+        answer: fn(&mut Engine, &str) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         let space = name.clone();
         let folder = self.call(move |engine, _| engine.stopped_folder(&space));
         if let Some(folder) = folder.await?? {
             let space = name.clone();
-            blocking(move || made(&folder, &space)).await?;
+            blocking(move || look(&folder, &space)).await?;
         }
         let space = name.clone();
-        self.call(move |engine, _| engine.revert(&space)).await??;
+        self.call(move |engine, _| answer(engine, &space)).await??;
         self.is_marked(name).await
     }
 
