@@ -60,7 +60,31 @@ pub(crate) async fn answers(client: &Client) -> bool {
 }
 
 /// Starts the node of this home and returns when it answers.
+///
+/// Whoever holds the home already may be the node of another command, starting or ending: it is waited for,
+/// and takes the place of a new one if it answers.
 pub(crate) async fn background(home: &Home, more: &[String]) -> Result<()> {
+    let client = Client::new(home.socket()?);
+    let begun = Instant::now();
+    loop {
+        while let Some(holder) = home.holder() {
+            if answers(&client).await {
+                return Ok(());
+            }
+            if begun.elapsed() > UNHEARD {
+                return Err(holder.into());
+            }
+            tokio::time::sleep(STOP_POLL).await;
+        }
+        match spawned(home, more).await {
+            Err(_) if home.holder().is_some() && begun.elapsed() < UNHEARD => {}
+            done => return done,
+        }
+    }
+}
+
+/// One node, started: returns when it answers, or has ended.
+async fn spawned(home: &Home, more: &[String]) -> Result<()> {
     let program = std::env::current_exe()
         .map_err(|error| CommandError::failed(format!("cannot find this program: {error}")))?;
     let log = home.open_log(MAX_LOG)?;
@@ -86,13 +110,15 @@ pub(crate) async fn background(home: &Home, more: &[String]) -> Result<()> {
     };
     let line = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        let read = BufReader::new(stdout).read_line(&mut line).map(|_| line);
+        let started = read.unwrap_or_default();
+        if started.is_empty() || serde_json::from_str::<ErrorReply>(&started).is_ok() {
+            // It gives the home back with its last breath.
+            let _ = child.wait();
+        }
+        started
     });
-    let line = line
-        .await
-        .ok()
-        .and_then(std::result::Result::ok)
-        .unwrap_or_default();
+    let line = line.await.unwrap_or_default();
     if let Ok(reply) = serde_json::from_str::<ErrorReply>(&line) {
         return Err(reply.error);
     }

@@ -167,6 +167,25 @@ fn a_node_in_the_foreground_stops_on_sigterm() {
     assert!(!laptop.home.join("api.sock").exists());
 }
 
+/// As a script does that runs in several terminals.
+#[test]
+fn commands_that_all_start_the_node_share_one() {
+    let world = World::new();
+    let laptop = world.device("laptop").init();
+    laptop.json(&["down"]);
+    let spawn = || {
+        let mut status = laptop.command(&["--json", "status"]);
+        let status = status.stdin(Stdio::null()).stdout(Stdio::piped());
+        status.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let all: Vec<Child> = (0..8).map(|_| spawn()).collect();
+    for one in all {
+        let ended = one.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(0), "{said}");
+    }
+}
+
 #[test]
 fn after_a_kill_the_next_node_takes_over() {
     let world = World::new();
