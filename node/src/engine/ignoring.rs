@@ -271,8 +271,12 @@ impl Engine {
         };
         match lacking {
             Some(id) if now.mono < until => {
+                // And nothing else is planned; the list is read anew after the look at everything.
+                space.queue.clear();
+                space.queued.clear();
                 space.steps.clear();
                 space.steps.push_back(id);
+                Ok(true)
             }
             lacking => {
                 if lacking.is_some() {
@@ -284,9 +288,9 @@ impl Engine {
                 space.again = true;
                 space.want_scan(None);
                 self.start_scan(n);
+                Ok(false)
             }
         }
-        Ok(true)
     }
 
     /// The rules in force in a space.

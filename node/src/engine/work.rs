@@ -125,6 +125,7 @@ impl Engine {
         let Some(space) = self.spaces.get(&n) else {
             return Ok(());
         };
+        debug_assert!(space.busy.is_none(), "one job at a time");
         if space.queue.is_empty() && space.steps.is_empty() {
             return Ok(());
         }
