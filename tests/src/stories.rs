@@ -3,6 +3,7 @@
 //! They run without faults beyond those told, and end with the same verdict as the random lives.
 
 mod asked;
+mod braked;
 mod busy;
 mod ignored;
 mod killed;
@@ -22,6 +23,7 @@ use crate::mem_disk::Entry;
 use crate::world::{Weather, World};
 
 pub use asked::*;
+pub use braked::*;
 pub use busy::*;
 pub use ignored::*;
 pub use killed::*;
@@ -83,6 +85,13 @@ pub const ALL: &[Story] = &[
     ),
     ("deleted after the answer", deleted_after_the_answer),
     ("deleted in two goes", deleted_in_two_goes),
+    ("asked beyond a kill", asked_beyond_a_kill),
+    ("confirmed is done with", confirmed_is_done_with),
+    ("directories are no files", directories_are_no_files),
+    (
+        "killed when the new folder is marked",
+        killed_when_the_new_folder_is_marked,
+    ),
     ("something in the way", in_the_way),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),

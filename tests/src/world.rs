@@ -78,7 +78,7 @@ pub struct World {
     pub weather: Weather,
     /// What went wrong so badly that the run ends.
     pub failure: Option<String>,
-    mesh: MeshSecret,
+    pub(crate) mesh: MeshSecret,
     late: Vec<Vec<u8>>,
     ticks: u64,
     /// Start of an item's id whose fate is noted (MESH_ITEM).

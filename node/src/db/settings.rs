@@ -1,13 +1,14 @@
 //! What the user told this device alone: which spaces wait, which devices it does not talk to, how
 //! fast it may be. Rows of the `meta` table; none of it travels.
 
-use ownmesh_crypto::{DeviceId, SpaceId};
+use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
 use rusqlite::{Connection, params};
 
 use super::{DbError, marks};
 
 const PAUSE: &str = "pause/";
 const BLOCK: &str = "block/";
+const CARRIED: &str = "carried/";
 const LIMITS: &str = "limits";
 
 /// The spaces that wait, and until when (Unix ms; nothing: until they are told to go on).
@@ -38,6 +39,29 @@ pub fn pause(conn: &Connection, space: &SpaceId, until: Option<i64>) -> Result<(
 /// Fails if the database cannot be written.
 pub fn unpause(conn: &Connection, space: &SpaceId) -> Result<(), DbError> {
     remove(conn, &format!("{PAUSE}{space}"))
+}
+
+/// What had been deleted here already of the deletions that a stopped space asks about.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn carried(conn: &Connection, space: &SpaceId) -> Result<Vec<ItemId>, DbError> {
+    let ids = marks::get(conn, &format!("{CARRIED}{space}"))?.unwrap_or_default();
+    let (ids, _) = ids.as_chunks();
+    Ok(ids.iter().map(|id| ItemId::from_bytes(*id)).collect())
+}
+
+/// Notes it; nothing if there is none.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn put_carried(conn: &Connection, space: &SpaceId, ids: &[ItemId]) -> Result<(), DbError> {
+    let key = format!("{CARRIED}{space}");
+    if ids.is_empty() {
+        return remove(conn, &key);
+    }
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
+    marks::put(conn, &key, &bytes)
 }
 
 /// The devices that are not talked to.

@@ -5,9 +5,8 @@
 //! device goes on; `revert` takes the deletions back, and every device that had followed gets the
 //! files again from those that had not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use ownmesh_crdt::doc::Edit;
 use ownmesh_crdt::item::{self, ItemState, Kind};
@@ -16,9 +15,11 @@ use ownmesh_crypto::ItemId;
 
 use super::docs::Docs;
 use super::ignoring::stands_ignored;
+use super::recover::forget_subtree;
 use super::{Effect, Engine, Now, Space};
 use crate::command::CommandError;
-use crate::db::{Connection, DbError, base, dirty, items, spaces};
+use crate::db::items::ItemRow;
+use crate::db::{Connection, DbError, base, dirty, items, settings, spaces};
 use crate::disk::rules::Rules;
 
 /// Below so many files nobody calls it "most of the folder".
@@ -34,30 +35,62 @@ const WINDOW: u64 = 600_000;
 /// The document that holds a space's shared answers; no scan makes an item of this id.
 pub(super) const SETTINGS: ItemId = ItemId::from_bytes([0xfe; 16]);
 
-/// What waits to be deleted here.
+/// What one go deletes here.
 #[derive(Debug, Default)]
 struct Pending {
-    files: u64,
+    /// Files that wait to be deleted and whose deletion nobody has confirmed.
     unconfirmed: u64,
+    /// Files that it has deleted here already.
+    carried: u64,
     acts: BTreeSet<[u8; 8]>,
-    items: Vec<ItemId>,
+    items: BTreeSet<ItemId>,
 }
 
 impl Pending {
-    /// How many files that one go deletes, those included that it has deleted here already.
-    fn total(&self, carried: u64) -> u64 {
+    fn total(&self) -> u64 {
         match self.unconfirmed {
             0 => 0,
-            some => some + carried,
+            some => some + self.carried,
         }
+    }
+
+    fn is_most_of(&self, files: u64) -> bool {
+        self.total() >= FEW && self.total() * 2 > files
+    }
+
+    /// Counts what was deleted here lately because others had: as far as it is still deleted, and nobody has
+    /// said that it is meant.
+    fn add_carried(
+        &mut self,
+        tx: &Connection,
+        n: i64,
+        lately: &VecDeque<(u64, ItemId)>,
+    ) -> Result<(), DbError> {
+        let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
+        for (_, id) in lately {
+            let Some(row) = items::get(tx, n, id)? else {
+                continue;
+            };
+            let Some(state) = ItemState::from_registers(&row.doc.regs) else {
+                continue;
+            };
+            let dead = match state.kind {
+                Kind::Dir => state.deleted,
+                Kind::File | Kind::Symlink => state.versions.is_empty(),
+            };
+            if dead && !is_confirmed(&answers, &state) {
+                self.carried += u64::from(state.kind != Kind::Dir);
+                self.acts.extend(state.tomb_acts);
+                self.items.insert(*id);
+            }
+        }
+        Ok(())
     }
 }
 
-impl Space {
-    /// Files deleted here lately because others had deleted them.
-    fn carried(&self) -> u64 {
-        self.deletions.iter().map(|d| d.1).sum()
-    }
+fn is_confirmed(answers: &ItemRow, state: &ItemState) -> bool {
+    let mut acts = state.tomb_acts.iter();
+    acts.any(|act| answers.doc.regs.winner(&key(act)).is_some())
 }
 
 pub(super) fn key(act: &[u8; 8]) -> String {
@@ -87,18 +120,13 @@ fn pending(tx: &Connection, n: i64, rules: &Rules) -> Result<Pending, DbError> {
         {
             continue;
         }
-        out.items.push(id);
+        out.items.insert(id);
         // What stands here no more was carried out already, and is counted as that.
         let stands = base::get(tx, n, &id)?.is_some() || !base::copies(tx, n, &id)?.is_empty();
         if state.kind == Kind::Dir || !stands {
             continue;
         }
-        out.files += 1;
-        let confirmed = state
-            .tomb_acts
-            .iter()
-            .any(|act| answers.doc.regs.winner(&key(act)).is_some());
-        if !confirmed {
+        if !is_confirmed(&answers, &state) {
             out.unconfirmed += 1;
             out.acts.extend(state.tomb_acts);
         }
@@ -106,8 +134,9 @@ fn pending(tx: &Connection, n: i64, rules: &Rules) -> Result<Pending, DbError> {
     Ok(out)
 }
 
-/// What is asked. `carried`: those of them that were carried out here already.
-fn question(total: u64, files: u64, carried: u64) -> String {
+/// What is asked.
+fn question(pending: &Pending, files: u64) -> String {
+    let (total, carried) = (pending.total(), pending.carried);
     let mut why =
         format!("deletions: {total} of {files} files were deleted on another device at once");
     if carried > 0 {
@@ -134,7 +163,6 @@ impl Engine {
         {
             space.deletions.pop_front();
         }
-        let carried = space.carried();
         // Only what is new on the list since the last look can change the answer.
         let newest = dirty::newest(self.db.read(), n)?;
         let more = newest != space.brake_seen;
@@ -147,15 +175,21 @@ impl Engine {
         if !dirty::any_dead(self.db.read(), n, after)? {
             return Ok(false);
         }
-        let rules = Arc::clone(&space.ignoring.rules);
-        let ignored = space.ignoring.files;
-        let pending = pending(self.db.read(), n, &rules)?;
-        let files = base::files(self.db.read(), n)?.saturating_sub(ignored) + carried;
-        let total = pending.total(carried);
+        let mut pending = pending(self.db.read(), n, &space.ignoring.rules)?;
+        let shown = base::files(self.db.read(), n)?.saturating_sub(space.ignoring.files);
+        // Looked through only where it matters.
+        pending.carried = space.deletions.len() as u64;
+        if pending.is_most_of(shown + pending.carried) {
+            pending.carried = 0;
+            pending.add_carried(self.db.read(), n, &space.deletions)?;
+            let items = &pending.items;
+            space.deletions.retain(|(_, id)| items.contains(id));
+        }
+        let (total, files) = (pending.total(), shown + pending.carried);
         if total < FEW || total * MANY <= files {
             return Ok(false);
         }
-        if total * 2 <= files {
+        if !pending.is_most_of(files) {
             // It may be the beginning of more: what was deleted before the stop is not brought back by it.
             let (since, last) = held.unwrap_or((now.mono, now.mono));
             let last = if more { now.mono } else { last };
@@ -165,8 +199,13 @@ impl Engine {
             }
             return Ok(false);
         }
-        let why = question(total, files, total - pending.unconfirmed);
-        self.set_stopped(n, Some(why))?;
+        space.asked = Some(total);
+        // The question stands beyond a restart, and so does what it counts.
+        let id = space.row.id;
+        let lately: Vec<ItemId> = space.deletions.iter().map(|d| d.1).collect();
+        self.db
+            .write(|tx| settings::put_carried(tx, &id, &lately))?;
+        self.set_stopped(n, Some(question(&pending, files)))?;
         Ok(true)
     }
 
@@ -181,33 +220,47 @@ impl Engine {
         if !stopped {
             return Ok(());
         }
-        // Those carried out shortly before the stop count as long as it stands.
-        let carried = self.spaces.get(&n).map_or(0, Space::carried);
-        let pending = pending(self.db.read(), n, &self.rules(n))?;
-        let total = pending.total(carried);
-        if total < FEW {
+        let pending = self.asked_about(n)?;
+        let all = base::files(self.db.read(), n)?;
+        let Some(space) = self.spaces.get_mut(&n) else {
+            return Ok(());
+        };
+        let files = all.saturating_sub(space.ignoring.files) + pending.carried;
+        // Files of one's own, or a restart, answer nothing: only deletions taken back or confirmed do.
+        let total = pending.total();
+        let less = *space.asked.get_or_insert(total) > total;
+        if total == 0 || less && !pending.is_most_of(files) {
             return self.resume(n);
         }
-        let all = base::files(self.db.read(), n)?;
-        if let Some(space) = self.spaces.get_mut(&n) {
-            // Of most of a folder the first part comes first: people answer by the whole number.
-            let files = all.saturating_sub(space.ignoring.files) + carried;
-            let why = Some(question(total, files, total - pending.unconfirmed));
-            if space.row.stopped != why {
-                space.row.stopped = why;
-                let row = space.row.clone();
-                self.db.write(|tx| spaces::update(tx, &row))?;
-            }
+        space.asked = space.asked.max(Some(total));
+        // Of most of a folder the first part comes first: people answer by the whole number.
+        let why = Some(question(&pending, files));
+        if space.row.stopped != why {
+            space.row.stopped = why;
+            let row = space.row.clone();
+            self.db.write(|tx| spaces::update(tx, &row))?;
         }
         Ok(())
+    }
+
+    /// All that the question of a stopped space is about.
+    fn asked_about(&self, n: i64) -> Result<Pending, DbError> {
+        let mut pending = pending(self.db.read(), n, &self.rules(n))?;
+        if let Some(space) = self.spaces.get(&n) {
+            pending.add_carried(self.db.read(), n, &space.deletions)?;
+        }
+        Ok(pending)
     }
 
     /// The question is answered. The folder may have become another one while it stood: it is looked
     /// at before anything is written.
     fn resume(&mut self, n: i64) -> Result<(), DbError> {
         if let Some(space) = self.spaces.get_mut(&n) {
+            space.asked = None;
             space.scanned = false;
             space.want_scan(None);
+            let id = space.row.id;
+            self.db.write(|tx| settings::put_carried(tx, &id, &[]))?;
         }
         self.set_stopped(n, None)
     }
@@ -280,9 +333,7 @@ impl Engine {
         }
         let n = self.stopped_by_brake(name)?;
         let failed = |e: DbError| CommandError::failed(e.to_string());
-        let acts = pending(self.db.read(), n, &self.rules(n))
-            .map_err(failed)?
-            .acts;
+        let acts = self.asked_about(n).map_err(failed)?.acts;
         self.edit_items(n, |docs, actor| {
             let mut row = docs.load(&SETTINGS)?;
             let edits: Vec<Edit> = acts
@@ -316,18 +367,18 @@ impl Engine {
                 format!("{name} was told to bring back"),
             );
         }
-        if let Some(space) = self.spaces.get_mut(&n)
-            && space.is_without_folder()
-        {
-            space.refill = true;
+        let failed = |e: DbError| CommandError::failed(e.to_string());
+        if self.spaces.get(&n).is_some_and(Space::is_without_folder) {
+            // Before the folder is marked, and for good: one that is marked, empty and known to have had files
+            // is one whose files were deleted.
+            self.db
+                .write_durable(|tx| forget_subtree(tx, n, &ItemId::ROOT))
+                .map_err(failed)?;
             self.effects.push(Effect::Mark { space: n });
             return Ok(());
         }
         let n = self.stopped_by_brake(name)?;
-        let failed = |e: DbError| CommandError::failed(e.to_string());
-        let found = pending(self.db.read(), n, &self.rules(n))
-            .map_err(failed)?
-            .items;
+        let found = self.asked_about(n).map_err(failed)?.items;
         self.edit_items(n, |docs, actor| {
             for id in &found {
                 let mut row = docs.load(id)?;

@@ -39,6 +39,8 @@ impl Engine {
             let mut space = Space::new(row, name, secret, now);
             space.conflicts = items::conflict_count(self.db.read(), n)?;
             space.ignoring = Ignoring::load(self.db.read(), n)?;
+            let lately = settings::carried(self.db.read(), &space.row.id)?;
+            space.deletions = lately.into_iter().map(|id| (now.mono, id)).collect();
             if mutated!(LoseOutbox) {
                 self.db.write(|tx| logs::drop_outbox(tx, n, i64::MAX))?;
             }
@@ -276,6 +278,7 @@ impl Engine {
         self.db
             .write_durable(|tx| {
                 settings::unpause(tx, &id)?;
+                settings::put_carried(tx, &id, &[])?;
                 spaces::forget(tx, n)
             })
             .map_err(failed)?;

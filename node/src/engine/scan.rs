@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ownmesh_crdt::mutated;
-use ownmesh_crypto::ItemId;
 use tokio::sync::oneshot;
 
 use super::author::Author;
@@ -87,18 +86,11 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&n) else {
             return;
         };
-        let refill = std::mem::take(&mut space.refill);
         match fs {
             Ok(fs) => {
                 space.row.fs = fs;
                 space.scanned = false;
                 space.want_scan(None);
-                if refill {
-                    let all = |tx: &_| super::recover::forget_subtree(tx, n, &ItemId::ROOT);
-                    if let Err(error) = self.db.write(all) {
-                        tracing::error!(%error, "the folder could not be compared anew");
-                    }
-                }
                 if let Err(error) = self.set_stopped(n, None) {
                     tracing::error!(%error, "the space could not go on");
                 }

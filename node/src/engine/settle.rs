@@ -39,7 +39,7 @@ impl Engine {
             return Ok(());
         };
         let (mut done, mut rescan, mut retry) = (0_u64, Vec::new(), false);
-        let mut removed = 0_u64;
+        let mut removed = Vec::new();
         let mut displaced = false;
         // Entries that were not taken under their names, and whether the names are to blame.
         let mut refused_names = Vec::new();
@@ -82,7 +82,11 @@ impl Engine {
                 match &outcome.done {
                     Ok(meta) => {
                         done += 1;
-                        removed += u64::from(matches!(intent.then, Then::Removed { .. }));
+                        if let Then::Removed { row } = &intent.then
+                            && row.row.copy_of.is_none()
+                        {
+                            removed.push((now.mono, row.row.id));
+                        }
                         displaced |= settle(tx, n, intent, meta.as_ref())?;
                     }
                     Err(refused) => {
@@ -179,9 +183,7 @@ impl Engine {
         for id in &met {
             space.pace.let_go(id);
         }
-        if removed > 0 {
-            space.deletions.push_back((now.mono, removed));
-        }
+        space.deletions.extend(removed);
         for (item, looked, path, reason) in refusals {
             if space.refuse(item, looked, now.mono) {
                 space.problem(&path, DISK, reason, now.wall);

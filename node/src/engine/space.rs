@@ -118,10 +118,10 @@ pub struct Space {
     pub(super) told_missing: u64,
     /// Of those, the items that others were last told are not wanted here.
     pub(super) told_unwanted: u64,
-    /// Deletions carried out lately: when and how many (`brake`).
-    pub(super) deletions: VecDeque<(u64, u64)>,
-    /// The folder that is marked next is another one: nothing in it is known.
-    pub(super) refill: bool,
+    /// What was deleted here lately because others had, and when (`brake`).
+    pub(super) deletions: VecDeque<(u64, ItemId)>,
+    /// How many deletions the question is about that the space is stopped for.
+    pub(super) asked: Option<u64>,
     /// What the filesystem of its folder does.
     pub(super) traits: Traits,
     /// Entries that the disk did not take under the name they were to have, and how often.
@@ -190,7 +190,7 @@ impl Space {
             told_missing: 0,
             told_unwanted: 0,
             deletions: VecDeque::new(),
-            refill: false,
+            asked: None,
             begun: BTreeMap::new(),
             staged: 0,
             traits: Traits::default(),

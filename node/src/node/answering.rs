@@ -1,8 +1,9 @@
 //! `mesh continue` and `mesh revert`: the answers, with the look at the disk that the engine does not take itself.
 //!
 //! A space whose folder is gone goes on with a folder only: `revert` makes it, `continue` would read nothing as "all
-//! deleted" and is refused. Neither says "done" before the folder is marked as the space's. A kill in between leaves an
-//! empty folder without a marker, which stops the space as before.
+//! deleted" and is refused. Neither says "done" before the folder is marked as the space's. `revert`
+//! forgets what stood in the folder, durably, before it is marked: a kill in between leaves one without a marker, which
+//! stops the space as before, or a marked one that is filled.
 
 use std::io;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! What is asked of a device and answered by it: `wait`, `status`, and the brake's question.
 
 use ownmesh_node::engine::Event;
-use ownmesh_node::status::SpaceState;
 
 use super::*;
 use crate::mem_disk::Entry;
@@ -124,41 +123,6 @@ pub fn deleted_after_the_answer() {
         "29 of 29 files went without a question: {} left",
         files(&world, 1).len()
     );
-}
-
-/// Neither of two goes is most of the folder, both together are: the question is asked once, stands
-/// until it is answered, and is answered at once.
-pub fn deleted_in_two_goes() {
-    let mut world = world(&["alice", "bob"], 2);
-    act(&mut world, 0, |d| {
-        for n in 0..40 {
-            d.user_write(&format!("f{n}"), format!("content {n}"));
-        }
-    });
-    settle(&mut world);
-    for (part, left) in [(0..12, 28), (12..21, 28)] {
-        act(&mut world, 0, |d| {
-            for n in part {
-                d.user_rm(&format!("f{n}"));
-            }
-        });
-        look(&mut world, 0);
-        more_time(&mut world, 30_000);
-        assert_eq!(files(&world, 1).len(), left);
-    }
-    for _ in 0..100 {
-        let engine = world.devices[1].engine.as_ref().expect("it runs");
-        let spaces = engine.status(world.time()).spaces;
-        assert_eq!(spaces[0].state, SpaceState::Stopped);
-        more_time(&mut world, 50);
-    }
-    let engine = world.devices[1].engine.as_mut().expect("it runs");
-    engine.go_on(crate::world::SPACE).expect("it is stopped");
-    world.perform_effects(1);
-    world.give(1, Event::Tick);
-    more_time(&mut world, 15_000);
-    assert_eq!(files(&world, 1).len(), 19);
-    end(world);
 }
 
 /// What is no file stands under the name of one: its content is fetched once, the disk is asked now and
