@@ -335,6 +335,26 @@ fn a_full_disk_is_said_to_be_full() {
 }
 
 #[test]
+fn what_there_is_no_room_for_is_not_asked_for() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    theirs.write("big", &noise(1, 8 * MIB));
+    theirs.write("little", &noise(2, 5000));
+    theirs.write("small", &noise(3, 50_000));
+    let wants = theirs.scan();
+    ours.says_room_for(40_000);
+    let fetched = run(ours.fetch(&Road::to(&theirs), wants));
+    for one in &fetched {
+        match &one.result {
+            Ok(ok) => assert_eq!((one.want.size, ok.from_net), (5000, 5000)),
+            Err(error) => assert!(matches!(error, FetchError::NoSpace), "{one:?}"),
+        }
+    }
+    assert_eq!(fetched.iter().filter(|f| f.result.is_ok()).count(), 1);
+    // The list of the chunks of the big one came.
+    assert!(ours.counts().from_net() < 20_000);
+}
+
+#[test]
 fn streams_of_one_device_are_counted() {
     let (ours, theirs) = (Side::new(), Side::new());
     theirs.write("a", &noise(1, 5000));

@@ -73,7 +73,10 @@ impl World {
             self.reference().count("wrong contents");
             return Err(Missed::Wrong("hash".into()));
         }
-        let failed = |e: std::io::Error| Missed::Disk(e.to_string());
+        let failed = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::StorageFull => Missed::NoSpace,
+            _ => Missed::Disk(e.to_string()),
+        };
         let mut stage = self.devices[d].disk.stage(&want.staged).map_err(failed)?;
         if !bytes.is_empty() {
             stage.write_at(&bytes, 0).map_err(failed)?;

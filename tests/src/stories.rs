@@ -93,6 +93,7 @@ pub const ALL: &[Story] = &[
         killed_when_the_new_folder_is_marked,
     ),
     ("something in the way", in_the_way),
+    ("full for long", full_for_long),
     ("a space joined anew", joined_anew_while_away),
     ("a space left unheard", left_while_away),
     ("a space left while waited for", left_while_waiting),

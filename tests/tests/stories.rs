@@ -52,6 +52,7 @@ told!(
     directories_are_no_files,
     killed_when_the_new_folder_is_marked,
     in_the_way,
+    full_for_long,
     joined_anew_while_away,
     left_while_away,
     left_while_waiting,

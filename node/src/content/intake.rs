@@ -162,6 +162,9 @@ impl Intake {
         }
         let (hash, size) = (want.hash, want.size);
         if is_small(want) {
+            if !self.has_room(size) {
+                return self.done(at, Err(FetchError::NoSpace));
+            }
             return self.ask(Request {
                 want: at,
                 hash,
@@ -179,6 +182,11 @@ impl Intake {
                 what: What::List { size },
             }),
         }
+    }
+
+    /// Whether so much more fits on the disk, as far as it can say: what does not is not asked for.
+    fn has_room(&self, bytes: u64) -> bool {
+        !matches!(self.into.disk.free_bytes(), Ok(free) if bytes > free)
     }
 
     fn ask(&self, request: Request) {
@@ -238,6 +246,9 @@ impl Intake {
                 _ => Origin::Net,
             }
         });
+        if !self.has_room(plan.ranges().iter().map(|(_, len)| u64::from(*len)).sum()) {
+            return self.done(want, Err(FetchError::NoSpace));
+        }
         let moved = Moved {
             from_net: list_bytes,
             ..Moved::default()

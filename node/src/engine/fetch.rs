@@ -14,7 +14,7 @@ use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
 use super::space::{DISK, RETRY};
 use super::work::TURN;
-use super::{Effect, Engine, Job, Now};
+use super::{Effect, Engine, Job, Now, Space};
 use crate::content::staging;
 use crate::db::{DbError, base, items};
 use crate::disk::hash::Chunk;
@@ -93,6 +93,40 @@ const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
 pub(super) const ABSENT: u64 = 5_000;
 
+/// How long nothing is asked for that is as large as what the disk had no room for, ms, and how often that
+/// is doubled. A file that is deleted to make room tells nobody.
+const FULL: (u64, u32) = (5 * RETRY, 2);
+/// The same of anything, after the disk failed otherwise.
+const FAILED: (u64, u32) = (RETRY, 4);
+
+/// The disk did not take a content: others of its size would be fetched in vain.
+#[derive(Debug)]
+pub(super) struct NoRoom {
+    size: u64,
+    times: u32,
+    pub(super) until: u64,
+}
+
+impl NoRoom {
+    /// What holds after one more content was not taken.
+    fn again(before: Option<&Self>, size: u64, (first, doubles): (u64, u32), now: u64) -> Self {
+        match before {
+            Some(before) if now < before.until => Self {
+                size: size.min(before.size),
+                ..*before
+            },
+            before => {
+                let times = before.map_or(0, |b| (b.times + 1).min(doubles));
+                Self {
+                    size,
+                    times,
+                    until: now + (first << times),
+                }
+            }
+        }
+    }
+}
+
 /// How names of staged files begin. None but ours ever stands under such a name.
 const STAGED: &str = "s-";
 
@@ -120,6 +154,16 @@ pub(super) fn is_staged(name: &str) -> bool {
 pub(super) fn part_of(name: &str) -> Option<ItemId> {
     let (_, rest) = name.strip_prefix(STAGED)?.split_once('-')?;
     rest.strip_suffix(".part")?.parse().ok()
+}
+
+impl Space {
+    fn not_taken(&mut self, size: u64, pause: (u64, u32), reason: String, now: Now) {
+        self.problem("", DISK, reason, now.wall);
+        let until = NoRoom::again(self.no_room.as_ref(), size, pause, now.mono);
+        let at = self.retry_at.map_or(until.until, |at| at.min(until.until));
+        self.retry_at = Some(at);
+        self.no_room = Some(until);
+    }
 }
 
 impl Engine {
@@ -196,6 +240,10 @@ impl Engine {
             let Some(Content::File { size, hash }) = wanted.content else {
                 continue;
             };
+            let full = space.no_room.as_ref();
+            if full.is_some_and(|f| size >= f.size && self.seen_at.mono < f.until) {
+                continue;
+            }
             let from = holders
                 .iter()
                 .copied()
@@ -274,6 +322,7 @@ impl Engine {
                     space.staged_for.insert((item, want.id));
                     space.begun.remove(&(item, want.id));
                     space.denied.came(&want.hash);
+                    space.no_room.take_if(|full| want.size >= full.size);
                     let before = space.ready.insert(
                         want.id,
                         Ready {
@@ -323,19 +372,9 @@ impl Engine {
                             let path = items::shown_path(self.db.read(), n, &item)?;
                             let path = path.unwrap_or_else(|| item.to_string());
                             let reason = format!("no room left on the disk for {path}");
-                            space.problem("", DISK, reason, now.wall);
-                            space.retry_at = Some(now.mono + 5 * RETRY);
-                            space
-                                .absent
-                                .insert((fetch.device, want.hash), now.mono + 5 * RETRY);
+                            space.not_taken(want.size, FULL, reason, now);
                         }
-                        Missed::Disk(reason) => {
-                            space.problem("", DISK, reason, now.wall);
-                            space.retry_at = Some(now.mono + RETRY);
-                            space
-                                .absent
-                                .insert((fetch.device, want.hash), now.mono + ABSENT);
-                        }
+                        Missed::Disk(reason) => space.not_taken(0, FAILED, reason, now),
                     }
                 }
             }

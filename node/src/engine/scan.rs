@@ -172,6 +172,7 @@ impl Engine {
             Ok(n) => {
                 if let Some(space) = self.spaces.get_mut(&n) {
                     space.refused.clear();
+                    space.no_room = None;
                     space.want_scan(None);
                     space.scan_waiters.push(done);
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
-use super::fetch::{self, Fetch, Ready};
+use super::fetch::{self, Fetch, NoRoom, Ready};
 use super::group::Intent;
 use super::ignoring::Ignoring;
 use super::lacking::Transfer;
@@ -120,6 +120,8 @@ pub struct Space {
     pub(super) told_unwanted: u64,
     /// What was deleted here lately because others had, and when (`brake`).
     pub(super) deletions: VecDeque<(u64, ItemId)>,
+    /// What the disk had no room for.
+    pub(super) no_room: Option<NoRoom>,
     /// How many deletions the question is about that the space is stopped for.
     pub(super) asked: Option<u64>,
     /// What the filesystem of its folder does.
@@ -190,6 +192,7 @@ impl Space {
             told_missing: 0,
             told_unwanted: 0,
             deletions: VecDeque::new(),
+            no_room: None,
             asked: None,
             begun: BTreeMap::new(),
             staged: 0,
@@ -434,8 +437,9 @@ impl Space {
     }
 
     /// What is wrong with the disk as a whole is tried again, and comes again if it still is.
-    pub(super) fn forget_disk_problem(&mut self) {
-        if self.problems.get("").is_some_and(|p| p.kind == DISK) {
+    pub(super) fn forget_disk_problem(&mut self, now: u64) {
+        let full = self.no_room.as_ref().is_some_and(|full| now < full.until);
+        if !full && self.problems.get("").is_some_and(|p| p.kind == DISK) {
             self.problems.remove("");
         }
     }

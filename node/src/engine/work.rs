@@ -42,7 +42,7 @@ impl Engine {
             if space.retry_at.is_some_and(|at| now.mono >= at) {
                 space.retry_at = None;
                 space.again = true;
-                space.forget_disk_problem();
+                space.forget_disk_problem(now.mono);
                 if space.row.stopped.is_some() {
                     space.want_scan(None);
                 }

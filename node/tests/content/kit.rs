@@ -166,6 +166,7 @@ impl Side {
         let moody = Arc::new(Moody {
             real,
             room: Arc::new(AtomicU64::new(u64::MAX)),
+            says: AtomicU64::new(u64::MAX),
             acts,
             reads,
         });
@@ -306,6 +307,10 @@ impl Side {
 
     pub(crate) fn room_for(&self, bytes: u64) {
         self.moody.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn says_room_for(&self, bytes: u64) {
+        self.moody.says.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> &PeerCounts {

@@ -14,7 +14,10 @@ pub(crate) type Act = Box<dyn FnOnce(&Path) + Send>;
 /// A real disk that runs out of room and lets things happen between reads.
 pub(crate) struct Moody {
     pub(crate) real: RealDisk,
+    /// What can be written, of which it says nothing, as of a quota.
     pub(crate) room: Arc<AtomicU64>,
+    /// What it says that it has room for.
+    pub(crate) says: AtomicU64,
     pub(crate) acts: Mutex<BTreeMap<RelPath, Vec<(u64, Act)>>>,
     pub(crate) reads: Mutex<BTreeMap<RelPath, u64>>,
 }
@@ -142,7 +145,7 @@ impl Disk for Shown {
         self.0.real.fs_id()
     }
     fn free_bytes(&self) -> io::Result<u64> {
-        self.0.real.free_bytes()
+        Ok(self.0.says.load(Ordering::Relaxed))
     }
     fn now_ns(&self) -> i64 {
         self.0.real.now_ns()

@@ -152,6 +152,26 @@ pub fn in_the_way() {
     end(world);
 }
 
+/// A disk that stays full: what there is no room for is asked for less and less, and comes when there is.
+pub fn full_for_long() {
+    let mut world = world(&["alice", "bob"], 2);
+    world.devices[1].disk.set_free(0);
+    act(&mut world, 0, |d| {
+        for n in 0..20 {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        }
+    });
+    look(&mut world, 0);
+    more_time(&mut world, 300_000);
+    let count = |world: &mut World, what: &str| world.reference().counts.get(what).copied();
+    let tries = count(&mut world, "fetches failed").unwrap_or_default();
+    assert!((20..200).contains(&tries), "{tries} tries in five minutes");
+    world.devices[1].disk.set_free(u64::MAX);
+    more_time(&mut world, 45_000);
+    assert_eq!(files(&world, 1).len(), 20);
+    end(world);
+}
+
 /// A space is left while somebody waits for it to be confirmed.
 pub fn left_while_waiting() {
     let mut world = world(&["alice", "bob"], 2);
