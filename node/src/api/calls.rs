@@ -117,7 +117,7 @@ async fn call(context: &Arc<Context>, request: Request<Incoming>) -> Result<Repl
                 (false, None) => context.ask(|engine, _| engine.conflicts()).await?,
                 (false, Some(item)) => {
                     let one = context.ask(move |engine, _| engine.conflict_named(&item));
-                    vec![one.await??]
+                    vec![one.await??.info]
                 }
             };
             Ok(reply::list("conflicts", &conflicts))

@@ -9,10 +9,30 @@ use crate::command::{CommandError, Keep};
 use crate::db::{DbError, base, items, logs};
 use crate::status::{ConflictInfo, ConflictVersion, Time};
 
+/// A conflict, and which of its versions stand on this disk, as far as was seen: under its own path, or
+/// else as the item's file.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What is told of it.
+    pub info: ConflictInfo,
+    /// One for each version.
+    pub here: Vec<bool>,
+}
+
 impl Engine {
     /// All conflicts of all spaces.
     #[must_use]
     pub fn conflicts(&self) -> Vec<ConflictInfo> {
+        self.conflicts_standing()
+            .into_iter()
+            .map(|c| c.info)
+            .collect()
+    }
+
+    /// The same, with what stands here of them. Another version may stand under the name while the one
+    /// that is to have it has not arrived.
+    #[must_use]
+    pub fn conflicts_standing(&self) -> Vec<Standing> {
         let mut out = Vec::new();
         for space in self.spaces.values() {
             match self.conflicts_of(space) {
@@ -23,7 +43,7 @@ impl Engine {
         out
     }
 
-    fn conflicts_of(&self, space: &super::Space) -> Result<Vec<ConflictInfo>, DbError> {
+    fn conflicts_of(&self, space: &super::Space) -> Result<Vec<Standing>, DbError> {
         let (conn, n) = (self.db.read(), space.row.n);
         let mut out = Vec::new();
         for (id, spot) in items::conflicts(conn, n)? {
@@ -35,7 +55,8 @@ impl Engine {
             };
             let path = base::path(conn, n, &id)?
                 .map_or_else(|| spot.shown.clone().unwrap_or_default(), |p| p.to_string());
-            let mut versions = Vec::new();
+            let (mut versions, mut here) = (Vec::new(), Vec::new());
+            let file = base::get(conn, n, &id)?;
             let main = state.versions.last().cloned();
             for (op, content) in main.into_iter().chain(state.conflicts()) {
                 let device = logs::writer(conn, n, &op.actor)?
@@ -50,6 +71,12 @@ impl Engine {
                 };
                 let at = base::path(conn, n, &copy)?;
                 let b = base::get(conn, n, &copy)?;
+                let stands = if at.is_some() { &b } else { &file };
+                here.push(
+                    stands
+                        .as_ref()
+                        .is_some_and(|b| b.row.content.as_ref() == Some(&content)),
+                );
                 versions.push(ConflictVersion {
                     device,
                     size,
@@ -60,12 +87,13 @@ impl Engine {
                     diff: None,
                 });
             }
-            out.push(ConflictInfo {
+            let info = ConflictInfo {
                 item: id.to_string(),
                 space: space.name.clone(),
                 path,
                 versions,
-            });
+            };
+            out.push(Standing { info, here });
         }
         Ok(out)
     }
@@ -74,12 +102,12 @@ impl Engine {
     ///
     /// # Errors
     /// No such conflict.
-    pub(crate) fn conflict_named(&self, what: &str) -> Result<ConflictInfo, CommandError> {
+    pub(crate) fn conflict_named(&self, what: &str) -> Result<Standing, CommandError> {
         let (_, id, _) = self.conflicted(what)?;
         let id = id.to_string();
-        let mut all = self.conflicts().into_iter();
+        let mut all = self.conflicts_standing().into_iter();
         let gone = || CommandError::not_found("conflict", what);
-        all.find(|c| c.item == id).ok_or_else(gone)
+        all.find(|c| c.info.item == id).ok_or_else(gone)
     }
 
     /// Finds a conflicted item by id, `SPACE:PATH` or path on the disk; a copy's path means its item.

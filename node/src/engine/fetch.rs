@@ -71,6 +71,12 @@ pub(super) struct Fetch {
     pub(super) bytes: u64,
 }
 
+impl Fetch {
+    pub(super) fn hashes(&self) -> impl Iterator<Item = &ContentHash> {
+        self.wants.iter().map(|(want, _)| &want.hash)
+    }
+}
+
 /// A content that is here.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {

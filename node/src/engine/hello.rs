@@ -119,11 +119,12 @@ impl Engine {
             *state = PeerSpace::default();
         }
         state.joined = hello.joined;
-        if std::mem::replace(&mut state.paused, hello.paused) != hello.paused {
+        let paused = std::mem::replace(&mut state.paused, hello.paused) != hello.paused;
+        if paused {
             // What was on its way when it paused was not taken in.
             state.again();
         }
-        state.stopped = hello.stopped;
+        let stopped = std::mem::replace(&mut state.stopped, hello.stopped) != hello.stopped;
         state.unwanted = hello.unwanted_items;
         state.vector.clone_from(&hello.vector);
         state.sent.merge(&hello.vector);
@@ -153,7 +154,8 @@ impl Engine {
         })?;
         if hello.joined {
             if let Some(space) = self.spaces.get_mut(&n) {
-                if joins {
+                if joins || paused || stopped {
+                    // It gave nothing while it stood still, whatever it has.
                     space.denied.forget(device);
                 }
                 if hello.paused {

@@ -80,6 +80,7 @@ use ownmesh_crypto::registry::Registry;
 use ownmesh_crypto::{DeviceId, DeviceKeys, EpochKey, Incarnation, KeyId, MeshSecret, SpaceId};
 use rand::CryptoRng;
 
+pub use self::conflicts::Standing;
 pub use self::docs::Tally;
 pub use self::event::{Effect, Event, Job, Now};
 pub use self::fetch::{Missed, Want, WantResult};

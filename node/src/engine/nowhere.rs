@@ -2,14 +2,15 @@
 //! anybody else had them.
 //!
 //! Said only if every device that takes part is there, gives contents, and has answered that it does not
-//! have it, some time ago: what is written over at this moment is soon told of by the log.
+//! have it, some time ago: what is written over at this moment is soon told of by the log. Not while it is
+//! asked for again, and not by what a device said before it paused, stopped, or went on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crdt::item::{Content, ItemState};
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
-use super::fetch::ABSENT;
+use super::fetch::{ABSENT, Fetch};
 use super::others::guard_number;
 use super::{Engine, Space};
 use crate::db::{DbError, dirty, items, spaces};
@@ -66,7 +67,14 @@ impl Engine {
         if !others.all(|m| listeners.contains(&m.device) && looks(&m.device)) {
             return Ok(out);
         }
+        // An answer that is asked for anew, and may be the bytes this time. What lies begun here (`begun`)
+        // does not count: the rest of it can be gone.
+        let asked: BTreeSet<&ContentHash> =
+            space.fetching.values().flat_map(Fetch::hashes).collect();
         for (hash, by) in &space.denied.0 {
+            if asked.contains(hash) {
+                continue;
+            }
             let long_ago = |d| {
                 by.get(d)
                     .is_some_and(|(_, at)| at + ABSENT <= self.seen_at.mono)

@@ -1,6 +1,7 @@
 //! `mesh conflicts diff`: what stands under a conflicted file's name against each copy beside it, as they are on this disk now.
 //!
-//! Reads only, and only what stands here: a version that has not arrived is told as that, not fetched.
+//! Reads only, and only what stands here: a version that has not arrived is told as that, not fetched. While
+//! the one that has the name is on its way another one still stands under it; that is not taken for it.
 
 use std::io;
 
@@ -9,6 +10,7 @@ use super::undoing::blocking;
 use crate::command::CommandError;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, MetaKind, RelPath, read_up_to};
+use crate::engine::Standing;
 use crate::past::diff::{self, LIMIT, Side};
 use crate::status::{ConflictInfo, DiffKind, VersionDiff};
 
@@ -28,10 +30,10 @@ impl Handle {
             .call(move |engine, _| {
                 let all = match &item {
                     Some(item) => vec![engine.conflict_named(item)?],
-                    None => engine.conflicts(),
+                    None => engine.conflicts_standing(),
                 };
-                let folder = |c: ConflictInfo| -> Result<_, CommandError> {
-                    Ok((engine.folder_of(&c.space)?, c))
+                let folder = |c: Standing| -> Result<_, CommandError> {
+                    Ok((engine.folder_of(&c.info.space)?, c))
                 };
                 all.into_iter().map(folder).collect::<Result<Vec<_>, _>>()
             })
@@ -40,7 +42,7 @@ impl Handle {
             let mut left = TOTAL;
             let compared = found.into_iter().map(|(folder, mut conflict)| {
                 compare(&folder, &mut conflict, &mut left);
-                conflict
+                conflict.info
             });
             Ok(compared.collect())
         })
@@ -48,20 +50,26 @@ impl Handle {
     }
 }
 
-/// Compares the content under the name with each of the others.
-fn compare(folder: &str, conflict: &mut ConflictInfo, left: &mut usize) {
+/// Compares the version that has the name with each of the others.
+fn compare(folder: &str, conflict: &mut Standing, left: &mut usize) {
+    let Standing {
+        info: conflict,
+        here,
+    } = conflict;
     let disk = RealDisk::open(folder);
     let stands = |path: &str| {
         let disk = disk.as_ref().ok()?;
         read(disk, path).unwrap_or_default()
     };
-    let main = stands(&conflict.path);
+    let is_here = |n: usize| here.get(n).is_some_and(|here| *here);
     let named = conflict.versions.iter().position(|v| v.copy_path.is_none());
+    let main = named.filter(|n| is_here(*n));
+    let main = main.and_then(|_| stands(&conflict.path));
     for (n, version) in conflict.versions.iter_mut().enumerate() {
         if Some(n) == named {
             continue;
         }
-        let copy = version.copy_path.as_deref();
+        let copy = version.copy_path.as_deref().filter(|_| is_here(n));
         let other = copy.and_then(|path| Some((path, stands(path)?)));
         let diff = match (&main, &other) {
             _ if *left == 0 => DiffKind::TooLarge.into(),
@@ -107,7 +115,7 @@ mod tests {
             copy_path: copy.map(str::to_owned),
             ..ConflictVersion::default()
         };
-        let mut conflict = ConflictInfo {
+        let info = ConflictInfo {
             path: "a".into(),
             versions: vec![
                 version(None),
@@ -118,19 +126,31 @@ mod tests {
             ],
             ..ConflictInfo::default()
         };
-        let kinds = |left: usize, conflict: &mut ConflictInfo| -> Vec<Option<DiffKind>> {
+        let here = vec![true; info.versions.len()];
+        let mut conflict = Standing { info, here };
+        let kinds = |left: usize, conflict: &mut Standing| -> Vec<Option<DiffKind>> {
             let mut left = left;
             compare(dir.path().to_str().unwrap(), conflict, &mut left);
-            let versions = conflict.versions.iter();
+            let versions = conflict.info.versions.iter();
             versions.map(|v| v.diff.as_ref().map(|d| d.kind)).collect()
         };
         use DiffKind::{NotHere, Text, TooLarge};
         let all = [None, Some(Text), Some(Text), Some(NotHere), Some(NotHere)];
         assert_eq!(kinds(TOTAL, &mut conflict), all);
-        let text = |n: usize| conflict.versions[n].diff.clone().unwrap().text.unwrap();
+        let text = |n: usize| {
+            let diff = conflict.info.versions[n].diff.clone();
+            diff.unwrap().text.unwrap()
+        };
         assert!(text(1).ends_with("-one\n+two\n"), "{}", text(1));
         assert!(text(2).ends_with("-one\n+b\n"), "{}", text(2));
         assert_eq!(kinds(1, &mut conflict)[2], Some(TooLarge));
+        // What stands there is another version.
+        conflict.here[2] = false;
+        let some = kinds(TOTAL, &mut conflict);
+        assert_eq!(some[1..3], [Some(Text), Some(NotHere)]);
+        conflict.here[0] = false;
+        assert_eq!(kinds(TOTAL, &mut conflict)[1], Some(NotHere));
+        conflict.here[0] = true;
         std::fs::remove_file(dir.path().join("a")).unwrap();
         assert_eq!(kinds(TOTAL, &mut conflict)[1], Some(NotHere));
     }
