@@ -79,6 +79,40 @@ fn a_move_costs_one_read_of_what_was_itself_renamed() {
     assert_eq!(report.hashed_bytes, 0);
 }
 
+/// `rm -r a; mkdir b`: the filesystem gave b the number that a had.
+#[test]
+fn a_directory_with_the_number_of_a_deleted_one_is_another() {
+    for (inside, lines) in [
+        (
+            &["new"][..],
+            ["created dir b", "created file b/new", "gone a"],
+        ),
+        (&[], ["created dir b", "gone a", ""]),
+    ] {
+        let folder = Folder::with(&["a/f", "a/g"]);
+        for gone in ["a/f", "a/g", "a"] {
+            folder.disk.user_rm(gone);
+        }
+        folder.disk.user_mkdir("b");
+        for name in inside {
+            folder.disk.user_write(&format!("b/{name}"), "n");
+        }
+        folder.disk.advance(100 * MS);
+        let ino = folder.disk.meta(&path("b")).unwrap().unwrap().ino;
+        let id = folder.base.id("a");
+        if let Some(row) = folder.base.rows.borrow_mut().get_mut(&id) {
+            row.stat.ino = ino;
+        }
+        let (found, _) = folder.scan(&Scope::All).unwrap();
+        let lines: Vec<&str> = lines.into_iter().filter(|l| !l.is_empty()).collect();
+        for line in lines {
+            assert!(found.iter().any(|l| l.starts_with(line)), "{found:?}");
+        }
+        assert!(!found.iter().any(|l| l.starts_with("moved")), "{found:?}");
+        folder.assert_agrees();
+    }
+}
+
 #[test]
 fn a_look_at_a_directory_whose_name_was_taken_finds_where_it_went() {
     let folder = Folder::with(&["p/a/f", "p/a/s/g", "p/k"]);

@@ -143,7 +143,7 @@ impl Walk<'_> {
         let parent = dir.at;
         let was = self.vanished_twin(kind, &meta)?;
         match (kind, was) {
-            (Kind::Dir, Some(row)) => {
+            (Kind::Dir, Some(row)) if self.holds_what_it_held(&row, &path)? => {
                 self.moved(&row, parent, name, meta);
                 self.moved_dirs.insert(row.id, path.clone());
                 self.dirs.push(Dir {
@@ -154,7 +154,7 @@ impl Walk<'_> {
                     other: false,
                 });
             }
-            (Kind::Dir, None) => {
+            (Kind::Dir, _) => {
                 let new = self.created(parent, name, kind, None, meta);
                 self.dirs.push(Dir {
                     path,
@@ -204,6 +204,32 @@ impl Walk<'_> {
             },
         }
         Ok(())
+    }
+
+    /// Whether a directory with the file number of one that vanished is that one: filesystems give numbers out
+    /// again, at once even. Something in it has a name that was in it, or is a file that was.
+    fn holds_what_it_held(&self, was: &BaseRow, path: &RelPath) -> Result<bool, ScanError> {
+        let held = self.base.children(&was.id)?;
+        if held.is_empty() {
+            return Ok(true);
+        }
+        let Ok(listing) = self.disk.list(path) else {
+            return Ok(true);
+        };
+        let held: BTreeMap<&str, &BaseRow> = held.iter().map(|r| (r.name.as_str(), r)).collect();
+        for one in listing {
+            let kind = kind_on_disk(one.meta.kind);
+            let named = one.name.as_deref().ok().and_then(|name| held.get(name));
+            if named.is_some_and(|row| Some(row.kind) == kind) {
+                return Ok(true);
+            }
+            let row = self.base.by_inode(one.meta.dev, one.meta.ino)?;
+            let inside = |row: &BaseRow| row.parent == was.id && Some(row.kind) == kind;
+            if row.is_some_and(|row| inside(&row) && row.stat.same_content_likely(&one.meta)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The row with the file number of something that appeared, if its own path is free now.
