@@ -56,6 +56,17 @@ impl Store {
         Ok(known.names.keys().copied().collect())
     }
 
+    /// Does something to the trash; also gives the contents that it has no more after that.
+    pub fn lost<R>(&self, disk: &dyn Disk, work: impl FnOnce() -> R) -> (R, BTreeSet<Front>) {
+        let before = self.fronts(disk);
+        let done = work();
+        let gone = match (before, self.fronts(disk)) {
+            (Ok(before), Ok(after)) => before.difference(&after).copied().collect(),
+            _ => BTreeSet::new(),
+        };
+        (done, gone)
+    }
+
     /// A file with this content.
     pub fn find(&self, disk: &dyn Disk, secret: &SpaceSecret, hash: &ContentHash) -> Option<Kept> {
         let names = {

@@ -1,7 +1,7 @@
 //! What an engine is told and what it asks for.
 
 use ownmesh_crdt::message::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId};
 
@@ -11,6 +11,7 @@ use crate::command::{AddReply, AddRequest, CommandError};
 use crate::disk::RelPath;
 use crate::disk::perform::{Outcome, Step};
 use crate::disk::scan::{Found, Guard, Look, ScanError, ScanReport};
+use crate::disk::trash::Front;
 use crate::net::PairAdvert;
 use crate::pair::SponsorEffect;
 
@@ -103,6 +104,13 @@ pub enum Event {
         space: i64,
         /// Where; empty: anywhere.
         dirs: Vec<RelPath>,
+    },
+    /// Files left the trash for good.
+    Swept {
+        /// Space row.
+        space: i64,
+        /// Beginnings of the contents that it has no more.
+        gone: BTreeSet<Front>,
     },
     /// The folder is watched now, or not all of it.
     Watched {

@@ -56,6 +56,7 @@ mod pause;
 mod peers;
 mod plan;
 mod recover;
+mod refused;
 mod registry;
 mod rules_asked;
 mod scan;
@@ -259,6 +260,7 @@ impl Engine {
                 results,
             } => self.fetched(now, space, job, results)?,
             Event::Disturbed { space, dirs } => self.disturbed(space, dirs),
+            Event::Swept { space, gone } => self.drop_kept(space, &gone),
             Event::Watched { space, lacking } => self.watched(now, space, lacking),
             Event::Superseded { space, path } => {
                 self.disturbed(space, vec![path.parent().unwrap_or(RelPath::ROOT)]);

@@ -14,7 +14,7 @@ use ownmesh_crypto::ItemId;
 use super::author::forget_content;
 use super::group::{Intent, Then, step_path};
 use super::plan::Wanted;
-use super::space::{DISK, RETRY};
+use super::space::RETRY;
 use super::{Engine, Job, Notice, Now};
 use crate::db::base::{self, Base};
 use crate::db::{Connection, DbError, dirty, ignored, items, placing};
@@ -46,7 +46,7 @@ impl Engine {
         // Files that a step met as nobody expected them: read now, however often they change.
         let mut met = Vec::new();
         // Items whose steps were refused, whether a look may tell why, and what is in the way.
-        let mut refusals: Vec<(ItemId, bool, String, String)> = Vec::new();
+        let mut refusals: Vec<(&Intent, bool, String, String)> = Vec::new();
         // Steps into a name that something ignored has: `name/` says nothing of a file of that name.
         let mut blocked: Vec<(ItemId, RelPath)> = Vec::new();
         let rules = Arc::clone(&space.ignoring.rules);
@@ -122,7 +122,7 @@ impl Engine {
                             | Refused::NotEmpty => {
                                 rescan.push(path.parent().unwrap_or(RelPath::ROOT));
                                 let (at, why) = (path.to_string(), refused.to_string());
-                                refusals.push((intent.item, true, at, why));
+                                refusals.push((intent, true, at, why));
                                 met.push(*intent.step.id());
                                 if *refused == Refused::NotEmpty {
                                     rescan.push(path.clone());
@@ -130,7 +130,7 @@ impl Engine {
                             }
                             _ => {
                                 let (at, why) = (path.to_string(), refused.to_string());
-                                refusals.push((intent.item, false, at, why));
+                                refusals.push((intent, false, at, why));
                             }
                         }
                     }
@@ -161,7 +161,7 @@ impl Engine {
                 }
             }
             if outcome.done.is_ok() {
-                space.refused.remove(&intent.item);
+                space.is_refused_no_more(&intent.item);
                 space.awkward.remove(id);
                 space.problems.remove(step_path(&intent.step).as_str());
             }
@@ -184,9 +184,10 @@ impl Engine {
             space.pace.let_go(id);
         }
         space.deletions.extend(removed);
-        for (item, looked, path, reason) in refusals {
-            if space.refuse(item, looked, now.mono) {
-                space.problem(&path, DISK, reason, now.wall);
+        for (intent, looked, path, reason) in refusals {
+            if space.refuse(intent.item, looked, now.mono) {
+                let id = *intent.step.id();
+                space.tell_refused(&intent.item, id, path, reason, now.wall);
             }
         }
         if displaced {

@@ -128,8 +128,8 @@ pub struct Space {
     pub(super) traits: Traits,
     /// Entries that the disk did not take under the name they were to have, and how often.
     pub(super) awkward: BTreeMap<ItemId, u8>,
-    /// Items whose steps the disk refused: how often, and until when they rest.
-    pub(super) refused: BTreeMap<ItemId, (u32, u64)>,
+    /// Items whose steps the disk refused.
+    pub(super) refused: BTreeMap<ItemId, super::refused::Refusal>,
     /// Items with a content that no file here can hold.
     pub(super) too_large: BTreeSet<ItemId>,
     /// Last number of the list the brake has looked at.
@@ -145,10 +145,6 @@ pub(super) const SCAN: &str = "scan";
 pub(super) const DISK: &str = "disk";
 /// Paths that could not be taken in or written are tried again after this time, ms.
 pub(super) const RETRY: u64 = 2_000;
-/// How often that time doubles for what is refused again and again: up to 32 s.
-const RETRY_DOUBLES: u32 = 4;
-/// Refusals in a row, with a look at the disk after each, that still may be a user at work.
-const LOOKS: u32 = 3;
 
 impl Space {
     pub(super) fn new(row: SpaceRow, name: String, secret: SpaceSecret, now: Now) -> Self {
@@ -345,29 +341,6 @@ impl Space {
                 }
             }
         });
-    }
-
-    /// The disk refused a step of an item. It rests from the first refusal on, or, if a look at the disk
-    /// (`looked`) is likely to tell why, from the third, and longer each time: what is in the way may be
-    /// there to stay. Returns whether it rests.
-    pub(super) fn refuse(&mut self, item: ItemId, looked: bool, now: u64) -> bool {
-        let (count, until) = self.refused.entry(item).or_default();
-        *count += 1;
-        let Some(more) = count.checked_sub(if looked { LOOKS } else { 1 }) else {
-            return false;
-        };
-        *until = now + (RETRY << more.min(RETRY_DOUBLES));
-        self.rests(&item, now)
-    }
-
-    /// Whether an item rests after a refusal; then it is looked at again when that ends.
-    pub(super) fn rests(&mut self, item: &ItemId, now: u64) -> bool {
-        let until = self.refused.get(item).map(|(_, until)| *until);
-        let Some(until) = until.filter(|until| *until > now) else {
-            return false;
-        };
-        self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
-        true
     }
 
     /// Lets go of the staged contents of an item that are not wanted: newer ones came meanwhile, or

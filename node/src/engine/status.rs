@@ -6,7 +6,7 @@ use ownmesh_crdt::item::{Content, ItemState, Kind};
 use ownmesh_crypto::registry::Signer;
 use ownmesh_crypto::{DeviceId, ItemId};
 
-use super::space::Busy;
+use super::space::{Busy, DISK};
 use super::{Engine, Notice, Now, Space};
 use crate::command::CommandError;
 use crate::db::{DbError, base, dirty, items, logs, spaces};
@@ -184,14 +184,14 @@ impl Engine {
             missing_items,
             missing_bytes,
             conflicts: items::conflict_count(conn, n).unwrap_or(0),
-            // What could not be taken in is nowhere else either.
+            // What could not be taken in is nowhere else either; what the disk refused came from elsewhere.
             only_here_items: only_here
                 + u64::try_from(
                     space
                         .problems
                         .iter()
                         .filter(|(item, p)| {
-                            !item.is_empty() && !matches!(p.kind, "special" | "rules")
+                            !item.is_empty() && !matches!(p.kind, "special" | "rules" | DISK)
                         })
                         .count(),
                 )

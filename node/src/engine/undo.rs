@@ -101,6 +101,13 @@ impl Engine {
         }
     }
 
+    /// The trash of a space has these no more. Not all anew: steps may have added to it since it was read.
+    pub(crate) fn drop_kept(&mut self, n: i64, gone: &BTreeSet<Front>) {
+        if let Some(space) = self.spaces.get_mut(&n) {
+            space.kept.retain(|front| !gone.contains(front));
+        }
+    }
+
     /// Makes the items of a plan what they are to become; returns those that were changed meanwhile.
     ///
     /// # Errors

@@ -162,10 +162,13 @@ impl Engine {
                 let sides = plan::sides(tx, n, &item, &space.secret, &names)?;
                 match one(&mut pass, space, &item, &sides, &mut Vec::new(), &names)? {
                     Planned::Clean => {
-                        space.refused.remove(&item);
+                        space.is_refused_no_more(&item);
                         dirty::clean(tx, n, &item)?;
                     }
-                    Planned::Held { lacking } => ignored::hold(tx, n, &item, lacking)?,
+                    Planned::Held { lacking } => {
+                        space.is_refused_no_more(&item);
+                        ignored::hold(tx, n, &item, lacking)?;
+                    }
                     Planned::Stepped | Planned::Later => {}
                     Planned::Fetch(wanted) => {
                         if wants.len() + wanted.len() <= room && bytes_left > 0 {

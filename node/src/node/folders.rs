@@ -354,11 +354,18 @@ impl Folders {
     }
 
     pub(super) fn sweep(&self, space: i64) {
-        let Some(disk) = self.disk(space) else { return };
+        let (Some(open), inbox) = (self.served(space), self.inbox.clone()) else {
+            return;
+        };
         worker("sweep", move || {
-            match trash::sweep(&*disk, unix_seconds()) {
+            let sweep = || trash::sweep(&*open.disk, unix_seconds());
+            let (swept, gone) = open.kept.lost(&*open.disk, sweep);
+            match swept {
                 Ok(0) => {}
-                Ok(n) => tracing::info!(n, "old versions left the trash"),
+                Ok(n) => {
+                    tracing::info!(n, "old versions left the trash");
+                    inbox.put(Event::Swept { space, gone });
+                }
                 Err(error) => tracing::debug!(%error, "the trash could not be looked through"),
             }
         });

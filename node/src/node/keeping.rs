@@ -71,7 +71,15 @@ impl Handle {
         };
         let open = self.open(space)?;
         let (item, at) = (entry.item.clone(), to.clone());
-        blocking(move || take_out(&*open.disk, &item, &at)).await?;
+        let (taken, gone) = blocking(move || {
+            let take = || take_out(&*open.disk, &item, &at);
+            Ok(open.kept.lost(&*open.disk, take))
+        })
+        .await?;
+        let n = space.n;
+        self.call(move |engine, _| engine.drop_kept(n, &gone))
+            .await?;
+        taken?;
         let (name, message) = (
             space.name.clone(),
             format!("{to} was taken out of the trash"),

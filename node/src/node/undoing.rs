@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ownmesh_crdt::item::Kind;
 use ownmesh_crypto::{ChunkId, ContentHash, DeviceId, ItemId};
 use tokio::sync::oneshot;
 
@@ -20,7 +19,6 @@ use crate::content::counters::Progress;
 use crate::content::fetch::{FetchInto, FetchLimits, Local, Want};
 use crate::db::{Connection, Db, DbError, base};
 use crate::disk::hash::Chunk;
-use crate::disk::rules::Rules;
 use crate::disk::{Disk, RelPath, Stat, TMP, private, trash};
 use crate::engine::Scope;
 use crate::past::undo::{Become, Choice, Plan, Planned};
@@ -116,9 +114,11 @@ impl Handle {
             };
             let (choice, asked, names) = (choice.clone(), space.clone(), scope.names.clone());
             let db = scope.db.clone();
+            let n = space.n;
+            let rules = self.call(move |engine, _| engine.rules(n)).await?;
             let (plan, wanted) = blocking(move || {
                 let conn = Db::reader(&db).map_err(failed)?;
-                let plan = undo::plan(&conn, &asked, &choice, &names).map_err(failed)?;
+                let plan = undo::plan(&conn, &asked, &choice, &rules, &names).map_err(failed)?;
                 let wanted = not_here(&conn, &open, &plan.items, sure).map_err(failed)?;
                 Ok((plan, wanted))
             })
@@ -161,19 +161,6 @@ impl Handle {
         let holders = self.call(move |engine, _| engine.holders(n, &id)).await?;
         let Plan { mut items, left } = plan;
         reply.left.extend(left);
-        let rules = self.call(move |engine, _| engine.rules(n)).await?;
-        items.retain(|one| {
-            let ignored = is_ignored(&rules, one);
-            if ignored {
-                reply.left.push(UndoLeft {
-                    space: one.shown.space.clone(),
-                    path: one.shown.path.clone(),
-                    why: "an ignore rule keeps it as it is; mesh ignore test names the rule".into(),
-                    may_have: Vec::new(),
-                });
-            }
-            !ignored
-        });
         let mut may_have = holders.away.clone();
         if confirm {
             self.gather(space, &holders.connected, &mut wanted).await?;
@@ -319,14 +306,6 @@ pub(super) fn not_here(
         }
     }
     Ok(out)
-}
-
-fn is_ignored(rules: &Rules, one: &Planned) -> bool {
-    let is_dir = match &one.to {
-        Become::This(was, _) | Become::New(was, _) => was.kind == Kind::Dir,
-        Become::Gone => false,
-    };
-    RelPath::parse(&one.shown.path).is_ok_and(|path| rules.ignores(&path, is_dir))
 }
 
 fn want(hash: &ContentHash, one: &Planned) -> Option<Want> {

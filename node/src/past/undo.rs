@@ -16,6 +16,8 @@ use super::find;
 use crate::command::{UndoItem, UndoLeft};
 use crate::db::items::ItemRow;
 use crate::db::{Connection, DbError, base, items};
+use crate::disk::RelPath;
+use crate::disk::rules::Rules;
 
 /// Whose changes, since when.
 #[derive(Clone, Debug)]
@@ -61,11 +63,12 @@ pub(crate) struct Plan {
 /// How many items are read at once.
 const PAGE: usize = 1_000;
 
-/// What `choice` means for a space.
+/// What `choice` means for a space. What `rules` ignore is left, and so is a directory it is in.
 pub(crate) fn plan(
     conn: &Connection,
     space: &find::Where,
     choice: &Choice,
+    rules: &Rules,
     names: &BTreeMap<DeviceId, String>,
 ) -> Result<Plan, DbError> {
     let writers = find::writers(conn, space.n)?;
@@ -78,6 +81,7 @@ pub(crate) fn plan(
     let mut planner = Planner {
         conn,
         space,
+        rules,
         plan: Plan::default(),
         at: BTreeMap::new(),
     };
@@ -126,6 +130,7 @@ fn is_same(regs: &Registers, now: &ItemState, before: Option<&ItemState>) -> boo
 struct Planner<'a> {
     conn: &'a Connection,
     space: &'a find::Where,
+    rules: &'a Rules,
     plan: Plan,
     /// Where each item is in the plan.
     at: BTreeMap<ItemId, usize>,
@@ -162,6 +167,18 @@ impl Planner<'_> {
         };
         let inside = |path: &String| lies_below(path, &choice.below);
         if !inside(&path) && !was.as_ref().is_some_and(inside) {
+            return Ok(());
+        }
+        // Before directories are looked at: one stays where something ignored stays in it.
+        let is_dir = now.kind == Kind::Dir;
+        if RelPath::parse(&path).is_ok_and(|at| self.rules.ignores(&at, is_dir)) {
+            let why = "an ignore rule keeps it as it is; mesh ignore test names the rule";
+            self.plan.left.push(UndoLeft {
+                space: self.space.name.clone(),
+                path,
+                why: why.into(),
+                may_have: Vec::new(),
+            });
             return Ok(());
         }
         let mut shown = UndoItem {
@@ -217,7 +234,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A directory that was made since stays as long as something of somebody else's is in it.
+    /// A directory that was made since stays as long as something that stays is in it: somebody else's, or ignored.
     fn keep_directories(&mut self) -> Result<(), DbError> {
         loop {
             let mut kept = BTreeSet::new();
@@ -240,7 +257,7 @@ impl Planner<'_> {
                     self.plan.left.push(UndoLeft {
                         space: one.shown.space,
                         path: one.shown.path,
-                        why: "something that was changed by others is in it".into(),
+                        why: "something that stays is in it".into(),
                         may_have: Vec::new(),
                     });
                 } else {

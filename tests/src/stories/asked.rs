@@ -139,17 +139,48 @@ pub fn in_the_way() {
     let tries = count(&mut world, "steps refused").unwrap_or_default();
     assert!((4..30).contains(&tries), "{tries} tries in five minutes");
     let engine = world.devices[1].engine.as_ref().expect("it runs");
-    let problems = engine.status(world.time()).spaces.remove(0).problems;
+    let space = engine.status(world.time()).spaces.remove(0);
+    let problems = &space.problems;
     let told = problems
         .iter()
         .any(|p| p.item.as_deref() == Some("f") && p.kind == "disk");
     assert!(told, "{problems:?}");
+    assert_eq!((space.missing_items, space.only_here_items), (1, 0));
     world.devices[1].disk.user_rm("f");
     look(&mut world, 1);
     more_time(&mut world, 40_000);
     assert_eq!(files(&world, 1)["f"], "1");
     assert_eq!(count(&mut world, "contents fetched"), Some(1));
     end(world);
+    what_was_in_the_way();
+}
+
+/// The item is deleted, or gets another name, before what is in its way: nothing is in the way of anything then.
+fn what_was_in_the_way() {
+    for renamed in [false, true] {
+        let mut world = world(&["alice", "bob"], 2);
+        settle(&mut world);
+        world.devices[1].disk.user_fifo("f");
+        act(&mut world, 0, |d| d.user_write("f", "1"));
+        look(&mut world, 0);
+        more_time(&mut world, 60_000);
+        let told = |world: &World| {
+            let engine = world.devices[1].engine.as_ref().expect("it runs");
+            let problems = engine.status(world.time()).spaces.remove(0).problems;
+            problems.iter().filter(|p| p.kind == "disk").count()
+        };
+        assert_eq!(told(&world), 1);
+        act(&mut world, 0, |d| match renamed {
+            false => d.user_rm("f"),
+            true => d.user_rename("f", "g"),
+        });
+        look(&mut world, 0);
+        more_time(&mut world, 60_000);
+        assert_eq!(told(&world), 0, "renamed: {renamed}");
+        assert_eq!(files(&world, 1).contains_key("g"), renamed);
+        world.devices[1].disk.user_rm("f");
+        end(world);
+    }
 }
 
 /// A disk that stays full: what there is no room for is asked for less and less, and comes when there is.
