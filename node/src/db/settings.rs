@@ -1,6 +1,7 @@
 //! What the user told this device alone: which spaces wait, which devices it does not talk to, how
 //! fast it may be. Rows of the `meta` table; none of it travels.
 
+use ownmesh_crdt::item::Content;
 use ownmesh_crypto::{DeviceId, ItemId, SpaceId};
 use rusqlite::{Connection, params};
 
@@ -41,26 +42,48 @@ pub fn unpause(conn: &Connection, space: &SpaceId) -> Result<(), DbError> {
     remove(conn, &format!("{PAUSE}{space}"))
 }
 
-/// What had been deleted here already of the deletions that a stopped space asks about.
+/// What had been deleted here already of the deletions that a stopped space asks about, and what it held.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
-pub fn carried(conn: &Connection, space: &SpaceId) -> Result<Vec<ItemId>, DbError> {
-    let ids = marks::get(conn, &format!("{CARRIED}{space}"))?.unwrap_or_default();
-    let (ids, _) = ids.as_chunks();
-    Ok(ids.iter().map(|id| ItemId::from_bytes(*id)).collect())
+pub fn carried(
+    conn: &Connection,
+    space: &SpaceId,
+) -> Result<Vec<(ItemId, Option<Content>)>, DbError> {
+    let bytes = marks::get(conn, &format!("{CARRIED}{space}"))?.unwrap_or_default();
+    let (mut rest, mut out) = (bytes.as_slice(), Vec::new());
+    while let Some((id, more)) = rest.split_first_chunk() {
+        let part = more
+            .split_first_chunk()
+            .and_then(|(len, more)| more.split_at_checked(usize::from(u16::from_be_bytes(*len))));
+        let (content, more) = part.ok_or(DbError::Damaged("carried deletions"))?;
+        out.push((ItemId::from_bytes(*id), Content::decode(content)));
+        rest = more;
+    }
+    Ok(out)
 }
 
 /// Notes it; nothing if there is none.
 ///
 /// # Errors
 /// Fails if the database cannot be written.
-pub fn put_carried(conn: &Connection, space: &SpaceId, ids: &[ItemId]) -> Result<(), DbError> {
+pub fn put_carried<'a>(
+    conn: &Connection,
+    space: &SpaceId,
+    items: impl IntoIterator<Item = (ItemId, Option<&'a Content>)>,
+) -> Result<(), DbError> {
     let key = format!("{CARRIED}{space}");
-    if ids.is_empty() {
+    let mut bytes = Vec::new();
+    for (id, content) in items {
+        let content = content.map(Content::encode).unwrap_or_default();
+        let len = u16::try_from(content.len()).map_err(|_| DbError::Damaged("a content"))?;
+        bytes.extend_from_slice(id.as_bytes());
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(&content);
+    }
+    if bytes.is_empty() {
         return remove(conn, &key);
     }
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
     marks::put(conn, &key, &bytes)
 }
 

@@ -5,11 +5,11 @@
 //! device goes on; `revert` takes the deletions back, and every device that had followed gets the
 //! files again from those that had not.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ownmesh_crdt::doc::Edit;
-use ownmesh_crdt::item::{self, ItemState, Kind};
+use ownmesh_crdt::item::{self, Content, ItemState, Kind};
 use ownmesh_crdt::op::Scalar;
 use ownmesh_crypto::ItemId;
 
@@ -21,6 +21,7 @@ use crate::command::CommandError;
 use crate::db::items::ItemRow;
 use crate::db::{Connection, DbError, base, dirty, items, settings, spaces};
 use crate::disk::rules::Rules;
+use crate::disk::trash;
 
 /// Below so many files nobody calls it "most of the folder".
 const FEW: u64 = 10;
@@ -43,7 +44,18 @@ struct Pending {
     /// Files that it has deleted here already.
     carried: u64,
     acts: BTreeSet<[u8; 8]>,
-    items: BTreeSet<ItemId>,
+    /// What an answer is about; of what it has deleted already, with the content that is in the trash.
+    items: BTreeMap<ItemId, Option<Content>>,
+}
+
+/// An item that was deleted here because others had.
+#[derive(Clone, Debug)]
+pub(super) struct Went {
+    /// When.
+    pub(super) at: u64,
+    pub(super) id: ItemId,
+    /// What it held.
+    pub(super) content: Option<Content>,
 }
 
 impl Pending {
@@ -60,15 +72,11 @@ impl Pending {
 
     /// Counts what was deleted here lately because others had: as far as it is still deleted, and nobody has
     /// said that it is meant.
-    fn add_carried(
-        &mut self,
-        tx: &Connection,
-        n: i64,
-        lately: &VecDeque<(u64, ItemId)>,
-    ) -> Result<(), DbError> {
+    fn add_carried(&mut self, tx: &Connection, space: &Space) -> Result<(), DbError> {
+        let n = space.row.n;
         let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
-        for (_, id) in lately {
-            let Some(row) = items::get(tx, n, id)? else {
+        for went in &space.deletions {
+            let Some(row) = items::get(tx, n, &went.id)? else {
                 continue;
             };
             let Some(state) = ItemState::from_registers(&row.doc.regs) else {
@@ -81,7 +89,7 @@ impl Pending {
             if dead && !is_confirmed(&answers, &state) {
                 self.carried += u64::from(state.kind != Kind::Dir);
                 self.acts.extend(state.tomb_acts);
-                self.items.insert(*id);
+                self.items.insert(went.id, went.content.clone());
             }
         }
         Ok(())
@@ -120,7 +128,7 @@ fn pending(tx: &Connection, n: i64, rules: &Rules) -> Result<Pending, DbError> {
         {
             continue;
         }
-        out.items.insert(id);
+        out.items.insert(id, None);
         // What stands here no more was carried out already, and is counted as that.
         let stands = base::get(tx, n, &id)?.is_some() || !base::copies(tx, n, &id)?.is_empty();
         if state.kind == Kind::Dir || !stands {
@@ -159,7 +167,7 @@ impl Engine {
         while space
             .deletions
             .front()
-            .is_some_and(|(at, _)| at + WINDOW < now.mono)
+            .is_some_and(|went| went.at + WINDOW < now.mono)
         {
             space.deletions.pop_front();
         }
@@ -181,9 +189,9 @@ impl Engine {
         pending.carried = space.deletions.len() as u64;
         if pending.is_most_of(shown + pending.carried) {
             pending.carried = 0;
-            pending.add_carried(self.db.read(), n, &space.deletions)?;
+            pending.add_carried(self.db.read(), space)?;
             let items = &pending.items;
-            space.deletions.retain(|(_, id)| items.contains(id));
+            space.deletions.retain(|went| items.contains_key(&went.id));
         }
         let (total, files) = (pending.total(), shown + pending.carried);
         if total < FEW || total * MANY <= files {
@@ -202,9 +210,8 @@ impl Engine {
         space.asked = Some(total);
         // The question stands beyond a restart, and so does what it counts.
         let id = space.row.id;
-        let lately: Vec<ItemId> = space.deletions.iter().map(|d| d.1).collect();
-        self.db
-            .write(|tx| settings::put_carried(tx, &id, &lately))?;
+        let lately = space.deletions.iter().map(|w| (w.id, w.content.as_ref()));
+        self.db.write(|tx| settings::put_carried(tx, &id, lately))?;
         self.set_stopped(n, Some(question(&pending, files)))?;
         Ok(true)
     }
@@ -247,7 +254,7 @@ impl Engine {
     fn asked_about(&self, n: i64) -> Result<Pending, DbError> {
         let mut pending = pending(self.db.read(), n, &self.rules(n))?;
         if let Some(space) = self.spaces.get(&n) {
-            pending.add_carried(self.db.read(), n, &space.deletions)?;
+            pending.add_carried(self.db.read(), space)?;
         }
         Ok(pending)
     }
@@ -260,7 +267,7 @@ impl Engine {
             space.scanned = false;
             space.want_scan(None);
             let id = space.row.id;
-            self.db.write(|tx| settings::put_carried(tx, &id, &[]))?;
+            self.db.write(|tx| settings::put_carried(tx, &id, []))?;
         }
         self.set_stopped(n, None)
     }
@@ -378,12 +385,19 @@ impl Engine {
             return Ok(());
         }
         let n = self.stopped_by_brake(name)?;
-        let found = self.asked_about(n).map_err(failed)?.items;
+        let mut found = self.asked_about(n).map_err(failed)?.items;
+        if let Some(space) = self.spaces.get(&n) {
+            // Nobody may have what the trash has no more.
+            found.retain(|_, went| match went {
+                Some(Content::File { hash, .. }) => space.kept.contains(&trash::front(hash)),
+                _ => true,
+            });
+        }
         self.edit_items(n, |docs, actor| {
-            for id in &found {
+            for (id, went) in &found {
                 let mut row = docs.load(id)?;
                 let held = base::get(docs.tx, n, id)?.and_then(|b| b.row.content);
-                let edits = item::revive(&row.doc.regs, held.as_ref());
+                let edits = item::revive(&row.doc.regs, held.as_ref().or(went.as_ref()));
                 docs.author(actor, id, &mut row, &edits)?;
             }
             Ok(())

@@ -10,6 +10,7 @@ use ownmesh_crdt::mutated;
 use ownmesh_crypto::{ItemId, SpaceId, SpaceSecret};
 use tokio::sync::oneshot;
 
+use super::brake::Went;
 use super::ignoring::Ignoring;
 use super::{Effect, Engine, Now, Space};
 use crate::command::{AddReply, AddRequest, CommandError};
@@ -40,7 +41,12 @@ impl Engine {
             space.conflicts = items::conflict_count(self.db.read(), n)?;
             space.ignoring = Ignoring::load(self.db.read(), n)?;
             let lately = settings::carried(self.db.read(), &space.row.id)?;
-            space.deletions = lately.into_iter().map(|id| (now.mono, id)).collect();
+            let went = |(id, content)| Went {
+                at: now.mono,
+                id,
+                content,
+            };
+            space.deletions = lately.into_iter().map(went).collect();
             if mutated!(LoseOutbox) {
                 self.db.write(|tx| logs::drop_outbox(tx, n, i64::MAX))?;
             }
@@ -278,7 +284,7 @@ impl Engine {
         self.db
             .write_durable(|tx| {
                 settings::unpause(tx, &id)?;
-                settings::put_carried(tx, &id, &[])?;
+                settings::put_carried(tx, &id, [])?;
                 spaces::forget(tx, n)
             })
             .map_err(failed)?;

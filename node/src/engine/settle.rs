@@ -12,6 +12,7 @@ use ownmesh_crdt::mutated;
 use ownmesh_crypto::ItemId;
 
 use super::author::forget_content;
+use super::brake::Went;
 use super::group::{Intent, Then, step_path};
 use super::plan::Wanted;
 use super::space::RETRY;
@@ -85,7 +86,11 @@ impl Engine {
                         if let Then::Removed { row } = &intent.then
                             && row.row.copy_of.is_none()
                         {
-                            removed.push((now.mono, row.row.id));
+                            removed.push(Went {
+                                at: now.mono,
+                                id: row.row.id,
+                                content: row.row.content.clone(),
+                            });
                         }
                         displaced |= settle(tx, n, intent, meta.as_ref())?;
                     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ownmesh_crypto::{ContentHash, DeviceId, ItemId, SpaceId, SpaceSecret};
 
+use super::brake::Went;
 use super::fetch::{self, Fetch, NoRoom, Ready};
 use super::group::Intent;
 use super::ignoring::Ignoring;
@@ -118,8 +119,8 @@ pub struct Space {
     pub(super) told_missing: u64,
     /// Of those, the items that others were last told are not wanted here.
     pub(super) told_unwanted: u64,
-    /// What was deleted here lately because others had, and when (`brake`).
-    pub(super) deletions: VecDeque<(u64, ItemId)>,
+    /// What was deleted here lately because others had.
+    pub(super) deletions: VecDeque<Went>,
     /// What the disk had no room for.
     pub(super) no_room: Option<NoRoom>,
     /// How many deletions the question is about that the space is stopped for.
