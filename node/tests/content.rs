@@ -354,6 +354,20 @@ fn what_there_is_no_room_for_is_not_asked_for() {
     assert!(ours.counts().from_net() < 20_000);
 }
 
+/// It is there: who asks is told to come again, and not that it is gone.
+#[test]
+fn what_may_not_be_read_is_not_absent() {
+    let (ours, theirs) = (Side::new(), Side::new());
+    theirs.write("a", &noise(1, 5000));
+    let wants = theirs.scan();
+    theirs.close("a");
+    let fetched = run(ours.fetch(&Road::to(&theirs), wants)).remove(0);
+    assert!(
+        matches!(fetched.result, Err(FetchError::Busy)),
+        "{fetched:?}"
+    );
+}
+
 #[test]
 fn streams_of_one_device_are_counted() {
     let (ours, theirs) = (Side::new(), Side::new());

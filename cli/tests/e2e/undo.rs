@@ -318,6 +318,40 @@ fn what_is_ignored_now_is_left() {
 }
 
 #[test]
+fn a_directory_stays_with_what_is_ignored() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| laptop.write("a", "1"));
+    let since = moment();
+    laptop.write("build/x", "made");
+    laptop.write("mixed/x.log", "made");
+    laptop.write("new", "made");
+    for dir in ["empty", "freed"] {
+        fs::create_dir(laptop.at(dir)).unwrap();
+    }
+    laptop.scan();
+    settle(&laptop, &desktop, "what was made");
+    for rule in ["build/", "empty/", "*.log"] {
+        laptop.json(&["ignore", "add", "--local", rule]);
+    }
+    let undo = ["undo", "--since", &since, "--yes"];
+    let done = laptop.json(&undo);
+    assert_eq!(names(&done, "items"), ["freed", "new"], "{done}");
+    let left = ["build", "build/x", "empty", "mixed", "mixed/x.log"];
+    assert_eq!(names(&done, "left"), left, "{done}");
+    until("the undo is done on both", || {
+        let made = |d: &Device| ["freed", "new"].map(|name| d.at(name).exists());
+        let is = [made(&laptop), made(&desktop)];
+        check(is == [[false; 2]; 2], is)
+    });
+    for device in [&laptop, &desktop] {
+        for name in left {
+            assert!(device.at(name).exists(), "{name}");
+        }
+    }
+    assert_eq!(names(&laptop.json(&undo), "items"), Vec::<String>::new());
+}
+
+#[test]
 fn an_undo_that_is_killed_did_all_or_nothing() {
     let world = World::loopback();
     let (mut laptop, desktop) = world.joined(|laptop| {

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::world::{World, settle};
+use crate::world::{World, check, settle, until};
 
 fn trash(device: &Device) -> Vec<Value> {
     let listed = device.json(&["trash"]);
@@ -86,6 +86,44 @@ fn what_another_device_deleted_is_taken_out_of_the_trash() {
     );
     assert_eq!(trash(&laptop), Vec::<Value>::new());
     laptop.refused(6, &["trash", "empty", "--space", "nowhere", "--yes"]);
+}
+
+fn next(device: &Device, what: &str) -> String {
+    let why = device.json(&["why", what]);
+    why["next"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_left_the_trash_is_not_said_to_be_there() {
+    let world = World::loopback();
+    let (laptop, desktop) = world.joined(|laptop| {
+        laptop.write("a", "the first");
+        laptop.write("b", "the second");
+    });
+    for name in ["a", "b"] {
+        fs::remove_file(desktop.at(name)).unwrap();
+    }
+    desktop.scan();
+    settle(&laptop, &desktop, "the deletions");
+    let kept = "the trash of the folder keeps it";
+    for name in ["docs:a", "docs:b"] {
+        assert!(next(&laptop, name).contains(kept), "{name}");
+    }
+    laptop.json(&["trash", "restore", "docs:a", "--to", "docs:other"]);
+    assert!(!next(&laptop, "docs:a").contains(kept));
+    assert!(next(&laptop, "docs:b").contains(kept));
+
+    // The other one gets old: it leaves with the next look at everything.
+    let dir = laptop.at(".mesh/trash");
+    let entry = trash(&laptop)[0]["item"].as_str().unwrap().to_owned();
+    let (_, rest) = entry.split_once('-').unwrap();
+    fs::rename(dir.join(&entry), dir.join(format!("1000-{rest}"))).unwrap();
+    laptop.scan();
+    until("it has left the trash", || {
+        let next = next(&laptop, "docs:b");
+        check(!next.contains(kept), (next, trash(&laptop)))
+    });
+    assert_eq!(trash(&laptop), Vec::<Value>::new());
 }
 
 #[test]

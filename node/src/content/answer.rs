@@ -283,7 +283,7 @@ enum Trouble {
 impl Reading<'_> {
     /// Sends a range, going over to another file where one fails.
     fn send(&self, n: u32, offset: u64, len: u64, out: &mut Out<'_>) -> Result<(), Closed> {
-        let (mut done, mut changed) = (0, false);
+        let (mut done, mut changed, mut closed) = (0, false, false);
         for file in self.files {
             if offset.checked_add(len).is_none_or(|end| end > file.size) {
                 continue;
@@ -296,6 +296,7 @@ impl Reading<'_> {
                 }
                 Err(Trouble::Forbidden) => break,
                 Err(Trouble::Io(error)) => {
+                    closed |= error.kind() == io::ErrorKind::PermissionDenied;
                     tracing::warn!(path = %file.path, %error, "a file could not be read for a peer");
                 }
             }
@@ -304,6 +305,9 @@ impl Reading<'_> {
             n,
             if changed {
                 Status::Superseded
+            } else if closed {
+                // It is here, and who asks is not to take it for lost.
+                Status::Busy
             } else {
                 Status::Absent
             },

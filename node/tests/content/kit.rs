@@ -166,6 +166,7 @@ impl Side {
         let moody = Arc::new(Moody {
             real,
             room: Arc::new(AtomicU64::new(u64::MAX)),
+            closed: Mutex::default(),
             says: AtomicU64::new(u64::MAX),
             acts,
             reads,
@@ -307,6 +308,11 @@ impl Side {
 
     pub(crate) fn room_for(&self, bytes: u64) {
         self.moody.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn close(&self, path: &str) {
+        let path = RelPath::parse(path).unwrap();
+        self.moody.closed.lock().unwrap().insert(path);
     }
 
     pub(crate) fn says_room_for(&self, bytes: u64) {

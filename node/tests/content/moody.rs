@@ -1,6 +1,6 @@
 //! A real disk with moods: it runs out of room, and things happen to its files between reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,8 @@ pub(crate) struct Moody {
     pub(crate) room: Arc<AtomicU64>,
     /// What it says that it has room for.
     pub(crate) says: AtomicU64,
+    /// Files that it does not let us read.
+    pub(crate) closed: Mutex<BTreeSet<RelPath>>,
     pub(crate) acts: Mutex<BTreeMap<RelPath, Vec<(u64, Act)>>>,
     pub(crate) reads: Mutex<BTreeMap<RelPath, u64>>,
 }
@@ -86,6 +88,9 @@ pub(crate) struct Shown(pub(crate) Arc<Moody>);
 
 impl Disk for Shown {
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadAt>> {
+        if self.0.closed.lock().unwrap().contains(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let inner = self.0.real.open(path)?;
         Ok(Box::new(Reading {
             inner,
