@@ -13,14 +13,18 @@ use super::{HANDLE, RealDisk};
 use crate::disk::names::{self, Traits};
 use crate::disk::{Disk, TMP, private};
 
-/// What all that is tried is called; the name of a staged file begins otherwise.
+/// What all that is tried is called; the name of a staged file begins otherwise. A number of its own follows
+/// each time: the system may still know a name of the last time, and answer for that.
 const TRY: &str = "probe-";
+/// Digits of that number.
+const DIGITS: usize = 16;
 
 /// Tries everything. Fails where nothing can be made, as on a full disk.
 pub(super) fn probe(disk: &RealDisk) -> io::Result<Traits> {
     let mut here = Here {
         disk,
         dir: disk.walk(&private(TMP), HANDLE)?,
+        number: format!("{:0DIGITS$x}-", disk.now_ns().cast_unsigned()),
         made: Vec::new(),
     };
     here.clear();
@@ -32,6 +36,7 @@ pub(super) fn probe(disk: &RealDisk) -> io::Result<Traits> {
 struct Here<'a> {
     disk: &'a RealDisk,
     dir: OwnedFd,
+    number: String,
     made: Vec<Vec<u8>>,
 }
 
@@ -42,19 +47,21 @@ impl Here<'_> {
         let other_case = self.has(b"Ab");
         let accents = self.make(composed).is_ok();
         let other_form = accents && self.has("e\u{301}".as_bytes());
-        let rewrites = !self.lists(b"aB")? || accents && !self.lists(composed)?;
+        // Where names are listed in another case, one case is as good as the other.
+        let cased = self.lists(b"aB")?;
+        let rewrites = !cased || accents && !self.lists(composed)?;
         let mut windows = false;
         for bad in ["a:", "a*", "a?", "a\"", "a<", "a>", "a|", "a\\b", "\u{1}"] {
             windows |= !self.takes(bad.as_bytes())?;
         }
         let raw = self.takes(b"\xff\xfe")?;
-        let wide = self.takes("\u{65e5}".repeat(255 - TRY.len()).as_bytes())?;
+        let wide = self.takes("\u{65e5}".repeat(255 - TRY.len() - DIGITS - 1).as_bytes())?;
         let symlinks = fs::symlinkat("x", &self.dir, self.name(b"link")).is_ok();
-        self.made.push(b"link".to_vec());
+        self.made.push(self.name(b"link"));
         let modes = self.keeps_mode(0o640)? && self.keeps_mode(0o600)?;
         let (steady, max_file) = self.by_type();
         Ok(Traits {
-            folds: other_case || other_form,
+            folds: other_case || other_form || !cased,
             rewrites,
             windows,
             raw,
@@ -67,13 +74,13 @@ impl Here<'_> {
     }
 
     fn name(&self, rest: &[u8]) -> Vec<u8> {
-        [TRY.as_bytes(), rest].concat()
+        [TRY.as_bytes(), self.number.as_bytes(), rest].concat()
     }
 
     fn make(&mut self, rest: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
         fs::openat(&self.dir, self.name(rest), flags, Mode::RUSR | Mode::WUSR)?;
-        self.made.push(rest.to_vec());
+        self.made.push(self.name(rest));
         Ok(())
     }
 
@@ -130,18 +137,19 @@ impl Here<'_> {
 
     fn clear(&mut self) {
         let mut left = std::mem::take(&mut self.made);
-        // What an earlier process left has names that this one would give.
+        // What an earlier process left.
         if left.is_empty()
             && let Ok(listed) = self.disk.list(&private(TMP))
         {
             let tried = listed.into_iter().filter_map(|l| l.name.ok());
             left.extend(
                 tried
-                    .filter_map(|name| Some(names::unescape(name.strip_prefix(TRY)?).into_owned())),
+                    .filter(|name| name.starts_with(TRY))
+                    .map(|name| names::unescape(&name).into_owned()),
             );
         }
-        for rest in left {
-            match fs::unlinkat(&self.dir, self.name(&rest), AtFlags::empty()) {
+        for name in left {
+            match fs::unlinkat(&self.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => tracing::debug!(%error, "what was tried could not be removed"),
             }
