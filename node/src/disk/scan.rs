@@ -37,8 +37,9 @@ use super::hash::Chunk;
 use super::rules::Rules;
 use super::{Disk, MARKER, Meta, RelPath, marker, private, read_small};
 
-/// At most so many findings are emitted at once: the changes of one batch.
-pub const GROUP: usize = 1_000;
+/// At most so many findings are emitted at once: the changes of one batch. Others work on one while the next is
+/// being found: 1,000 files with new mtimes among 20,000 took 0.41 s with 1,000, and 0.34 s with 250.
+pub const GROUP: usize = 250;
 
 /// A group is also emitted when so many bytes were hashed for it, so that others hear of the first
 /// files of an import before the last are read.
