@@ -406,7 +406,8 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
         let found = rustix::fs::statvfs(path).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        // Some filesystems do not count.
+        (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
     }
     #[cfg(not(unix))]
     {

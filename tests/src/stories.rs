@@ -88,6 +88,7 @@ pub const ALL: &[Story] = &[
     ("asked beyond a kill", asked_beyond_a_kill),
     ("confirmed is done with", confirmed_is_done_with),
     ("directories are no files", directories_are_no_files),
+    ("deleted again", deleted_again),
     (
         "killed when the new folder is marked",
         killed_when_the_new_folder_is_marked,

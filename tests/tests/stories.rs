@@ -50,6 +50,7 @@ told!(
     asked_beyond_a_kill,
     confirmed_is_done_with,
     directories_are_no_files,
+    deleted_again,
     killed_when_the_new_folder_is_marked,
     in_the_way,
     full_for_long,

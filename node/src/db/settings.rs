@@ -56,7 +56,8 @@ pub fn carried(
         let part = more
             .split_first_chunk()
             .and_then(|(len, more)| more.split_at_checked(usize::from(u16::from_be_bytes(*len))));
-        let (content, more) = part.ok_or(DbError::Damaged("carried deletions"))?;
+        // It only adds to a question: a damaged one does not keep a node from starting.
+        let Some((content, more)) = part else { break };
         out.push((ItemId::from_bytes(*id), Content::decode(content)));
         rest = more;
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ownmesh_crdt::doc::Edit;
-use ownmesh_crdt::item::{self, Content, ItemState, Kind};
+use ownmesh_crdt::item::{self, Content, ItemState, Kind, Place};
 use ownmesh_crdt::op::Scalar;
 use ownmesh_crypto::ItemId;
 
@@ -75,6 +75,7 @@ impl Pending {
     fn add_carried(&mut self, tx: &Connection, space: &Space) -> Result<(), DbError> {
         let n = space.row.n;
         let answers = items::get(tx, n, &SETTINGS)?.unwrap_or_default();
+        let mut places = BTreeMap::new();
         for went in &space.deletions {
             let Some(row) = items::get(tx, n, &went.id)? else {
                 continue;
@@ -86,8 +87,16 @@ impl Pending {
                 Kind::Dir => state.deleted,
                 Kind::File | Kind::Symlink => state.versions.is_empty(),
             };
-            if dead && !is_confirmed(&answers, &state) {
-                self.carried += u64::from(state.kind != Kind::Dir);
+            // What came back, or was made again, is not gone; nor is what waits to be deleted once more.
+            let Place { parent, name } = &state.place;
+            let stands = base::at(tx, n, parent, name)?.is_some();
+            if dead && !stands && !is_confirmed(&answers, &state) {
+                // Of what went twice from one place the last one counts.
+                match places.insert((*parent, name.clone()), went.id) {
+                    Some(before) if before != went.id => drop(self.items.remove(&before)),
+                    Some(_) => {}
+                    None => self.carried += u64::from(state.kind != Kind::Dir),
+                }
                 self.acts.extend(state.tomb_acts);
                 self.items.insert(went.id, went.content.clone());
             }

@@ -379,8 +379,16 @@ impl Engine {
                             let path = path.unwrap_or_else(|| item.to_string());
                             let reason = format!("no room left on the disk for {path}");
                             space.not_taken(want.size, FULL, reason, now);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + FULL.0);
                         }
-                        Missed::Disk(reason) => space.not_taken(0, FAILED, reason, now),
+                        Missed::Disk(reason) => {
+                            space.not_taken(0, FAILED, reason, now);
+                            space
+                                .absent
+                                .insert((fetch.device, want.hash), now.mono + ABSENT);
+                        }
                     }
                 }
             }

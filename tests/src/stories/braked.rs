@@ -116,6 +116,25 @@ pub fn confirmed_is_done_with() {
     end(world);
 }
 
+/// What was deleted, came back, and is deleted anew counts once.
+pub fn deleted_again() {
+    let mut world = many_files(30);
+    let some = 0..12;
+    remove(&mut world, some.clone());
+    assert_eq!((files(&world, 1).len(), why(&world)), (18, None));
+    act(&mut world, 0, |d| {
+        for n in some.clone() {
+            d.user_write(&format!("f{n}"), format!("content {n}"));
+        }
+    });
+    look(&mut world, 0);
+    more_time(&mut world, 30_000);
+    assert_eq!(files(&world, 1).len(), 30);
+    remove(&mut world, some);
+    assert_eq!((files(&world, 1).len(), why(&world)), (18, None));
+    end(world);
+}
+
 /// The question is about files: directories that went make it no more.
 pub fn directories_are_no_files() {
     let mut world = many_files(20);

@@ -461,6 +461,10 @@ impl Disk for RealDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = fs::fstatvfs(&self.dir)?;
+        if stat.f_blocks == 0 {
+            // As filesystems outside the kernel answer that do not count.
+            return Ok(u64::MAX);
+        }
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
