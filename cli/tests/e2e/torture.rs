@@ -426,6 +426,8 @@ fn there_and_back(a: &Device, b: &Device) {
     // A local name that is renamed is a rename; so is one that only moves.
     fs::create_dir(b.at("moved")).unwrap();
     fs::rename(at(b, "names/in:side"), b.at("names/renamed there")).unwrap();
+    // A look that lists `moved` before the next rename and `names` after it takes the file for deleted.
+    quiet(a, b, "renamed in its place");
     let twin = at(b, "names/readme");
     fs::rename(&twin, b.at("moved").join(twin.file_name().unwrap())).unwrap();
     fs::rename(at(b, "dirs/a:b"), b.at("moved/directory")).unwrap();
