@@ -124,7 +124,7 @@ fn preview(space: &SpaceStatus, answer: Answer) -> (String, &'static str) {
 }
 
 /// Whether its folder is not there at all.
-fn is_gone(space: &SpaceStatus) -> bool {
+pub(super) fn is_gone(space: &SpaceStatus) -> bool {
     std::fs::symlink_metadata(&space.path).is_err()
 }
 

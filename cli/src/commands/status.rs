@@ -2,7 +2,7 @@
 
 use ownmesh_node::status::{Peer, Problem, Route, SpaceState, SpaceStatus, Status, Time};
 
-use super::resume::folder_stop;
+use super::resume::{folder_stop, is_gone};
 use super::{Context, limit};
 use crate::error::{End, Result};
 use crate::ui::{Ui, clean};
@@ -43,10 +43,13 @@ fn show(context: &Context, ui: Ui, status: &Status) {
             clean(&space.path),
             mode_note(&space.mode)
         ));
+        // What waits for the answer is counted as if it were given.
+        let then = space.state == SpaceState::Stopped && !folder_stop(space);
         ui.say(&format!(
-            "  {}, {}",
+            "  {}, {}{}",
             words::count(space.files, "file"),
-            words::size(space.bytes)
+            words::size(space.bytes),
+            if then { " when it goes on" } else { "" }
         ));
         ui.say(&format!("  {}", sentence(space, &status.peers, now)));
         for line in troubles(context, space) {
@@ -172,7 +175,12 @@ fn here(space: &SpaceStatus) -> String {
             Some(until) => format!("paused until {}", words::clock(until)),
         },
         SpaceState::Stopped if space.missing_items == 0 => "stopped".into(),
-        SpaceState::Stopped => format!("stopped, {}", missing()),
+        SpaceState::Stopped if folder_stop(space) => format!("stopped, {}", missing()),
+        // Deletions are among them.
+        SpaceState::Stopped => format!(
+            "stopped, {} held back until it is answered",
+            words::count(space.missing_items, "item")
+        ),
         SpaceState::Error => "in trouble".into(),
     }
 }
@@ -243,10 +251,13 @@ fn troubles(context: &Context, space: &SpaceStatus) -> Vec<String> {
         } else {
             ("deletes them here too", "brings them back everywhere")
         };
-        lines.push(format!(
-            "{} {go_on}",
-            context.next(&format!("continue {name}"))
-        ));
+        // It goes on with a folder only.
+        if !folder_stop(space) || !is_gone(space) {
+            lines.push(format!(
+                "{} {go_on}",
+                context.next(&format!("continue {name}"))
+            ));
+        }
         lines.push(format!(
             "{} {bring_back}",
             context.next(&format!("revert {name}"))
@@ -289,6 +300,22 @@ mod tests {
             sentence(&space, &[peer(true)], now),
             "up to date here; desktop has not confirmed 12 changes"
         );
+        let mut held = SpaceStatus {
+            state: SpaceState::Stopped,
+            missing_items: 3,
+            ..space.clone()
+        };
+        assert_eq!(
+            here(&held),
+            "stopped, 3 items held back until it is answered"
+        );
+        held.problems = vec![Problem {
+            item: None,
+            kind: "folder".into(),
+            reason: "folder: it is gone".into(),
+            since: None,
+        }];
+        assert_eq!(here(&held), "stopped, 3 items (0 B) missing here");
         space.unconfirmed.insert("desktop".into(), 0);
         assert_eq!(
             sentence(&space, &[peer(true)], now),

@@ -60,6 +60,20 @@ fn why_tells_how_it_stands_with_a_path() {
     let rule = "line 1 of .meshignore ignores it: target/";
     assert_eq!(found["words"][0], rule);
     fs::remove_dir_all(laptop.at("target")).unwrap();
+    // A directory that stays for what is ignored in it does not wait for the trash.
+    laptop.write("kept/file", "");
+    settle(&laptop, &desktop, "a directory");
+    laptop.write("kept/target/out", "");
+    laptop.scan();
+    fs::remove_dir_all(desktop.at("kept")).unwrap();
+    until("what was in it goes", || {
+        check(!laptop.at("kept/file").exists(), ())
+    });
+    let found = is(&laptop, "kept", "deleted");
+    let stays = "it stays on this disk for what is ignored in it";
+    assert_eq!(found["next"], stays, "{found}");
+    assert!(laptop.at("kept/target/out").exists());
+    fs::remove_dir_all(laptop.at("kept")).unwrap();
 
     // Nobody has it yet; what is known of one item is not mixed up with another.
     desktop.down();

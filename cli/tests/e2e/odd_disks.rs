@@ -59,6 +59,18 @@ fn a_full_disk_is_shown_and_sync_goes_on_when_there_is_room() {
     for name in desktop.tree().names() {
         assert_eq!(desktop.read(name), laptop.read(name), "{name} is torn");
     }
+    // What is here is not said to lack room; what is not, is.
+    let why = |name: &str| desktop.json(&["why", &format!("docs:{name}")]);
+    assert_eq!(why("fits")["state"], "in_sync");
+    let mut large = (0..4).map(|part| format!("large-{part}"));
+    let lacking = large.find(|name| desktop.read(name).is_none());
+    let told = why(&lacking.expect("not all fit"));
+    assert_eq!(told["state"], "problem", "{told}");
+    assert!(told["words"].to_string().contains("no room left"), "{told}");
+    let doctor = desktop.mesh(&["doctor"]).json();
+    let remedy = "mesh trash empty --space docs";
+    assert_eq!(doctor["ok"], false, "{doctor}");
+    assert!(doctor.to_string().contains(remedy), "{doctor}");
     desktop.write("small", "a save on the full side");
     lan.run(side, &format!("mount -o remount,size=64m {folder}"))
         .unwrap();

@@ -91,6 +91,14 @@ fn problem(space: Option<&SpaceStatus>, problem: &Problem, now: Time) -> Check {
         .since
         .is_some_and(|since| since.seconds_until(now) > OLD);
     let remedy = match (space, problem.kind.as_str()) {
+        (Some(space), "disk") if problem.item.is_none() => format!(
+            "make room on that disk, or see what it says; mesh trash empty --space {} gives back what was deleted",
+            space.name
+        ),
+        (Some(space), "folder") => format!(
+            "mount its disk; mesh revert {0} fills it again, mesh continue {0} takes what is there now",
+            space.name
+        ),
         (Some(_), "special") => "nothing, or move it out of the folder".to_owned(),
         (Some(space), _) if problem.item.is_some() => format!(
             "mesh why {}/{}",
@@ -100,7 +108,10 @@ fn problem(space: Option<&SpaceStatus>, problem: &Problem, now: Time) -> Check {
         (Some(space), _) => format!("mesh scan {} tries again at once", space.name),
         (None, _) => "the log of the node says more: log/node.log in its home".to_owned(),
     };
-    let check = if old && problem.kind != "special" {
+    let refused = problem.item.is_none() && problem.kind == "disk";
+    let check = if refused || problem.kind == "folder" {
+        Check::wrong("problems", finding, remedy)
+    } else if old && problem.kind != "special" {
         Check::wrong(
             "problems",
             format!("{finding} (for more than a day)"),

@@ -31,6 +31,7 @@ mod appeared;
 mod author;
 mod block;
 mod brake;
+mod confirmed;
 mod conflicts;
 mod docs;
 mod event;

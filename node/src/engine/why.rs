@@ -1,15 +1,13 @@
 //! `mesh why`: everything known about one path, and what happens next.
 //!
-//! Reads only, and says no more than is known. Which changes a device has not confirmed is read from the
-//! logs themselves, as far back as they are held and not further than a person waits for an answer.
+//! Reads only, and says no more than is known.
 
-use ownmesh_crdt::batch::open_batch;
 use ownmesh_crdt::item::{Content, ItemState, Kind};
-use ownmesh_crypto::{DeviceId, ItemId, KeyId};
+use ownmesh_crypto::{DeviceId, ItemId};
 
 use super::nowhere::LOST;
 use super::others::fetched_when;
-use super::wait::lacks;
+use super::space::DISK;
 use super::{Engine, Now, Space};
 use crate::command::CommandError;
 use crate::db::base::Base;
@@ -19,10 +17,7 @@ use crate::disk::rules::Decision;
 use crate::disk::{PRIVATE, RelPath, trash};
 use crate::past::history;
 use crate::status::{Problem, Time};
-use crate::why::{OnDisk, Why, WhyDevice, WhyState};
-
-/// Bytes of batches that are opened for one answer.
-const READ: usize = 32 << 20;
+use crate::why::{OnDisk, Why, WhyState};
 
 /// Which space a path is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +195,14 @@ impl Engine {
             let next = format!("mesh continue {name}, or mesh revert {name}");
             held = Some((WhyState::Stopped, next));
         }
-        let (state, mut next) = self.plain(space, why, known, now)?;
+        let (mut state, mut next) = self.plain(space, why, known, now)?;
+        // What the disk refused another item is nothing to one that waits for nothing.
+        let refused = why.problem.take_if(|p| of_the_disk(p));
+        if let Some(problem) = refused.filter(|_| state == WhyState::Waiting) {
+            why.words.push(problem.reason.clone());
+            next = format!("it is tried again by itself once the disk takes it; {next}");
+            (state, why.problem) = (WhyState::Problem, Some(problem));
+        }
         if let Some(id) = known.id
             && self.nowhere(space)?.contains(&id)
         {
@@ -237,7 +239,7 @@ impl Engine {
             );
             return Ok((WhyState::OddKind, "nothing".into()));
         }
-        if let Some(problem) = &why.problem {
+        if let Some(problem) = why.problem.as_ref().filter(|p| !of_the_disk(p)) {
             why.words.push(problem.reason.clone());
             let next = "it is tried again by itself; mesh scan looks at once";
             return Ok((WhyState::Problem, next.into()));
@@ -276,7 +278,13 @@ impl Engine {
         };
         if !alive {
             why.words.push(format!("it was deleted{by}"));
-            return Ok(if known.base.is_some() && why.on_disk.is_some() {
+            let stays = known
+                .id
+                .is_some_and(|id| space.ignoring.keeps.contains(&id));
+            return Ok(if known.base.is_some() && why.on_disk.is_some() && stays {
+                let next = "it stays on this disk for what is ignored in it";
+                (WhyState::Deleted, next.into())
+            } else if known.base.is_some() && why.on_disk.is_some() {
                 (WhyState::Deleted, "it goes to the trash here too".into())
             } else if why.on_disk.is_some() {
                 why.words
@@ -452,104 +460,6 @@ impl Engine {
         };
         Ok((WhyState::Waiting, next))
     }
-
-    /// How far the other devices are with an item.
-    fn how_far(&self, space: &Space, id: &ItemId) -> Result<Vec<WhyDevice>, DbError> {
-        let (conn, n) = (self.db.read(), space.row.n);
-        let queued = logs::queued(conn, n, id)?;
-        let logs = logs::all(conn, n)?;
-        let mut out = Vec::new();
-        for member in spaces::members(conn, n)? {
-            if !member.joined || member.device == self.device {
-                continue;
-            }
-            let acks = logs::acks(conn, n, &member.device)?;
-            let mut read = READ;
-            let mut confirmed = Some(!queued);
-            for log in &logs {
-                let have = acks.get(&log.tag);
-                if have < log.seq && confirmed == Some(true) {
-                    confirmed = self
-                        .names(space, log, have, id, &mut read)?
-                        .map(|named| !named);
-                }
-            }
-            let device = self.device_name(&member.device);
-            let connected = self.peers.contains_key(&member.device);
-            let held_up = self.held_up(space, &member.device);
-            let unwanted = self.keeps_out(space, &member.device);
-            let words = match confirmed {
-                _ if self.blocked.contains(&member.device) => format!("{device} is blocked here"),
-                Some(true) if member.missing == 0 => {
-                    format!("{device} has confirmed the newest version")
-                }
-                _ if held_up.is_some() => held_up.unwrap_or_default(),
-                Some(true) if unwanted > 0 => {
-                    let (out, left) = lacks(unwanted, member.missing);
-                    format!(
-                        "{device} knows the newest version, but {out}{left}, which it may be among"
-                    )
-                }
-                None => format!(
-                    "whether {device} has the newest version cannot be said: too much of the log waits"
-                ),
-                Some(false) => format!("{device} has not confirmed the newest version"),
-                Some(true) => format!(
-                    "{device} knows the newest version, but still lacks the content of {} item{}, which it may be among",
-                    member.missing,
-                    if member.missing == 1 { "" } else { "s" }
-                ),
-            };
-            let away = if connected { "" } else { "; it is away" };
-            out.push(WhyDevice {
-                device,
-                connected,
-                confirmed,
-                heard: Some(Time::from_millis(member.heard)),
-                words: format!("{words}{away}"),
-            });
-        }
-        Ok(out)
-    }
-
-    /// Whether the batches of a log behind a number change an item; nothing if that is too much to read.
-    fn names(
-        &self,
-        space: &Space,
-        log: &logs::LogRow,
-        after: u64,
-        id: &ItemId,
-        read: &mut usize,
-    ) -> Result<Option<bool>, DbError> {
-        let space_id = space.row.id;
-        let key = |k: &KeyId| self.key(&space_id, k);
-        let view = self.registry.view();
-        let signer = |d: &DeviceId| view.devices.get(d).map(|e| e.public.sign);
-        let mut at = after;
-        if at + 1 < log.low {
-            return Ok(None);
-        }
-        while at < log.seq {
-            let batches = logs::batches_after(self.db.read(), log.n, at, 1 << 20)?;
-            if batches.is_empty() {
-                break;
-            }
-            for (seq, bytes) in batches {
-                let Some(left) = read.checked_sub(bytes.len()) else {
-                    return Ok(None);
-                };
-                (*read, at) = (left, seq);
-                match open_batch(&bytes, &key, &signer, &space.secret, &space_id) {
-                    Ok((_, _, body)) if body.changes.iter().any(|(item, _)| item == id) => {
-                        return Ok(Some(true));
-                    }
-                    Ok(_) => {}
-                    Err(_) => return Ok(None),
-                }
-            }
-        }
-        Ok(Some(false))
-    }
 }
 
 /// What is known to be wrong with a path, or with the disk as a whole.
@@ -562,6 +472,11 @@ fn problem(space: &Space, path: &str) -> Option<Problem> {
         reason: p.reason.clone(),
         since: Some(Time::from_millis(p.since)),
     })
+}
+
+/// Whether it is told of the disk as a whole, of which it named the item it was met at.
+fn of_the_disk(problem: &Problem) -> bool {
+    problem.item.is_none() && problem.kind == DISK
 }
 
 /// The rule that keeps a path out.
