@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ownmesh_node::status::Time;
 use serde_json::Value;
 
 use crate::device::Device;
@@ -162,8 +163,9 @@ fn a_file_tells_what_happened_to_it_and_any_version_comes_back() {
     assert_eq!(versions[1]["from"], "draft");
     assert_eq!(versions[2]["content"], "trash", "{history:#}");
     assert_eq!(versions[3]["size"], 3);
-    assert!(versions.iter().all(|v| v["at"].is_string()), "{history:#}");
-    let times: Vec<_> = versions.iter().map(|v| v["at"].as_str().unwrap()).collect();
+    // As text they have no order: `46.46Z` comes before `46.4Z`.
+    let time = |v: &Value| serde_json::from_value::<Time>(v["at"].clone()).unwrap();
+    let times: Vec<Time> = versions.iter().map(time).collect();
     assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
 
     let version = |n: usize| versions[n]["version"].as_str().unwrap();
