@@ -3,15 +3,13 @@
 //! The danger guarded against is a hash of bytes that never stood in the file together: the open
 //! file must look the same before and after, or nothing is said of it. And a write that falls into
 //! the same tick of the filesystem's clock as the hashing leaves no trace in the stat: such a file
-//! is *racy* (git's rule) and hashed again by the next scan. For a large one the tick is waited out
-//! before it is read: 2 GiB that were moved in a moment ago were read twice otherwise.
+//! is *racy* (git's rule) and hashed again by the next scan.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use ownmesh_crdt::item::Content;
 use ownmesh_crypto::ids::{ChunkId, ContentHash};
@@ -25,9 +23,6 @@ const BLOCK: usize = 1 << 20;
 
 /// Clocks of filesystems tick with the kernel (1 to 10 ms); two ticks and some reserve.
 const RACY_NS: i64 = 20_000_000;
-
-/// After this what was written before would show as written earlier.
-const TICK: Duration = Duration::from_millis(RACY_NS.cast_unsigned() / 1_000_000 + 1);
 
 /// Filesystems that keep whole seconds only; FAT's are two seconds long.
 const RACY_COARSE_NS: i64 = 2_000_000_000;
@@ -185,13 +180,8 @@ fn hash_open(
     secret: &SpaceSecret,
     may_spawn: bool,
 ) -> Result<Hashed, HashError> {
-    let mut start = disk.now_ns();
-    let mut before = file.meta()?;
-    if before.size >= TWO_THREADS && is_racy(&before, start) {
-        disk.pause(TICK);
-        start = disk.now_ns();
-        before = file.meta()?;
-    }
+    let start = disk.now_ns();
+    let before = file.meta()?;
     let read = Exact {
         file,
         size: before.size,

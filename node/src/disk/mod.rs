@@ -31,7 +31,6 @@ pub mod trash;
 pub mod watch;
 
 use std::io;
-use std::time::Duration;
 
 use ownmesh_crypto::ids::SpaceId;
 
@@ -241,8 +240,6 @@ pub trait Disk: Send + Sync {
     fn free_bytes(&self) -> io::Result<u64>;
     /// The time in ns since 1970 that new files get; the racy rule compares with it.
     fn now_ns(&self) -> i64;
-    /// Lets time pass; where nobody waits for it nothing happens.
-    fn pause(&self, _time: Duration) {}
     /// What the filesystem does to names, links and modes. Found out by trying, once; nothing is
     /// left behind.
     fn traits(&self) -> io::Result<names::Traits> {

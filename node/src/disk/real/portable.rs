@@ -205,10 +205,6 @@ impl Disk for RealDisk {
     fn now_ns(&self) -> i64 {
         super::now_ns()
     }
-
-    fn pause(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
 }
 
 /// A file of the user's. The lock keeps seek and read together.

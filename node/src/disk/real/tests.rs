@@ -421,11 +421,3 @@ fn two_threads_hash_and_cut_as_one_does() {
     assert_eq!(said, whole);
     assert!(said.len() > 10);
 }
-
-#[test]
-fn a_large_file_is_not_read_in_the_tick_of_its_last_write() {
-    let (dir, disk) = folder();
-    put(&dir, "large", vec![1; 9 << 20]);
-    let secret = SpaceSecret::from_bytes([2; 32]);
-    assert!(!hash_file(&disk, &path("large"), &secret).unwrap().racy);
-}

@@ -14,7 +14,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -471,10 +470,6 @@ impl Disk for RealDisk {
 
     fn now_ns(&self) -> i64 {
         super::now_ns()
-    }
-
-    fn pause(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 
     fn traits(&self) -> io::Result<Traits> {
