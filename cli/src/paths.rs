@@ -17,6 +17,9 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
 
 /// The path as the node knows it: links followed up to the last name, which may be a link or not there.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(CommandError::usage("the path is empty"));
+    }
     let whole = std::path::absolute(path).map_err(|error| file_error("find", path, &error))?;
     let mut out = PathBuf::new();
     for part in whole.components() {
@@ -124,5 +127,7 @@ mod tests {
         assert_eq!(item_or_name("gone/a").unwrap(), at("gone/a"));
         assert_eq!(item_or_name("./gone").unwrap(), at("gone"));
         assert_eq!(item_or_name("gone").unwrap(), "gone");
+        let kind = |typed: &str| item(typed).unwrap_err().kind;
+        assert_eq!(kind(""), ownmesh_node::command::Kind::Usage);
     }
 }

@@ -171,11 +171,11 @@ pub(crate) fn clears_up() {
     CLEARS_UP.store(true, Ordering::Relaxed);
 }
 
-/// Makes text from elsewhere fit for a terminal: names and paths may hold escape sequences.
+/// Makes text from elsewhere fit for one line of a terminal: names and paths may hold escape sequences and ends of lines.
 pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let unsafe_here = c.is_control() && c != '\n'
+            let unsafe_here = c.is_control()
                 || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
                 // A byte of a name that is no UTF-8 (docs/names.md).
                 || matches!(c, '\u{ef80}'..='\u{efff}');
@@ -195,6 +195,7 @@ mod tests {
 
     #[test]
     fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(clean("a\nb"), "a\\nb");
         assert_eq!(clean("a\u{1b}[2Jb\u{202e}c ä"), "a\\u{1b}[2Jb\\u{202e}c ä");
     }
 }

@@ -122,9 +122,11 @@ fn compared(ui: Ui, conflict: &ConflictInfo) {
         );
         match (diff.kind, &diff.text) {
             (DiffKind::Text, Some(text)) => {
-                // A tab does no harm.
-                let parts: Vec<_> = text.trim_end_matches('\n').split('\t').map(clean).collect();
-                ui.say(&parts.join("\t"));
+                for line in text.lines() {
+                    // A tab does no harm.
+                    let parts: Vec<_> = line.split('\t').map(clean).collect();
+                    ui.say(&parts.join("\t"));
+                }
             }
             (DiffKind::Same, _) => ui.say(&format!("  {what}: the same bytes")),
             (DiffKind::Binary, _) => ui.say(&format!("  {what}: one of the two is no text")),
