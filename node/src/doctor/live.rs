@@ -92,11 +92,11 @@ fn problem(space: Option<&SpaceStatus>, problem: &Problem, now: Time) -> Check {
         .is_some_and(|since| since.seconds_until(now) > OLD);
     let remedy = match (space, problem.kind.as_str()) {
         (Some(space), "disk") if problem.item.is_none() => format!(
-            "make room on that disk, or see what it says; mesh trash empty --space {} gives back what was deleted",
+            "make room on that disk, or mend what it says; mesh trash empty --space {} deletes for good what its trash holds",
             space.name
         ),
         (Some(space), "folder") => format!(
-            "mount its disk; mesh revert {0} fills it again, mesh continue {0} takes what is there now",
+            "mount its disk, or mesh revert {0}, which fills it again, or mesh continue {0}, which takes what is there, if anything is",
             space.name
         ),
         (Some(_), "special") => "nothing, or move it out of the folder".to_owned(),
