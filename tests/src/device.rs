@@ -7,7 +7,7 @@ use std::time::Instant;
 use ownmesh_crdt::vector::Vector;
 use ownmesh_crypto::{DeviceId, DeviceKeys};
 use ownmesh_node::db::Db;
-use ownmesh_node::engine::{Engine, Identity, Now, StartError, Tally};
+use ownmesh_node::engine::{Engine, Identity, Now, Portions, StartError, Tally};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -67,6 +67,8 @@ pub struct Device {
     pub followed: String,
     /// What its notices were.
     pub notices: BTreeMap<&'static str, u64>,
+    /// How much its engine does at once.
+    pub portions: Portions,
 }
 
 impl Device {
@@ -91,6 +93,7 @@ impl Device {
             tally: Tally::default(),
             followed: String::new(),
             notices: BTreeMap::new(),
+            portions: Portions::default(),
         }
     }
 
@@ -119,7 +122,9 @@ impl Device {
         self.life += 1;
         self.ticked = 0;
         let own = StdRng::seed_from_u64(rng.next_u64());
-        self.engine = Some(Engine::start(db, identity, Box::new(own), now)?);
+        let mut engine = Engine::start(db, identity, Box::new(own), now)?;
+        engine.set_portions(self.portions);
+        self.engine = Some(engine);
         Ok(())
     }
 

@@ -24,6 +24,9 @@ use crate::mem_disk::MemDisk;
 use crate::transition::{below, one_in, user};
 use crate::world::{Act, World};
 
+/// How often users act within a job in one life: each act leads to jobs, and they would never end.
+const SLIPS: u32 = 400;
+
 /// An engine whose base is read by a scan while the findings change it.
 struct Shared<'a>(RefCell<&'a mut Engine>, i64);
 
@@ -174,9 +177,13 @@ impl World {
 
     /// Has a user act between two of the coming calls, perhaps.
     pub(crate) fn slip(&mut self, d: usize, calls: usize, reads: bool) -> bool {
-        if self.weather.slips == 0 || !one_in(&mut self.rng, self.weather.slips) {
+        if self.weather.slips == 0 || self.slipped >= SLIPS {
             return false;
         }
+        if !one_in(&mut self.rng, self.weather.slips) {
+            return false;
+        }
+        self.slipped += 1;
         let (at, seed) = (below(&mut self.rng, calls) as u64, self.rng.next_u64());
         let (shared, name) = (Arc::clone(&self.shared), self.devices[d].name.clone());
         let act = move |disk: &MemDisk| {

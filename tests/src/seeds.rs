@@ -7,8 +7,18 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ownmesh_node::engine::Portions;
+
 use crate::transition::{below, one_in};
 use crate::world::World;
+
+/// Portions that a few dozen items fill: what a portion ends in the middle of goes on all the same.
+pub(crate) const SMALL: Portions = Portions {
+    group: 3,
+    turn: 2,
+    fetch: 4,
+    ready: 24,
+};
 
 /// What a seed came to.
 pub struct Outcome {
@@ -32,6 +42,11 @@ pub fn run(seed: u64) -> Outcome {
 #[must_use]
 pub fn run_with(seed: u64, rules: bool) -> Outcome {
     let mut world = World::new(seed, &["alice", "bob", "carol"], 3);
+    if seed % 2 == 1 {
+        for device in &mut world.devices {
+            device.portions = SMALL;
+        }
+    }
     let shared = std::sync::Arc::clone(&world.shared);
     let failure = match catch_unwind(AssertUnwindSafe(|| live(&mut world, rules))) {
         Ok(Ok(())) => None,

@@ -57,6 +57,7 @@ pub const ALL: &[Story] = &[
     ("swapped names and a loss of power", swapped_names),
     ("a write in the tick of its hashing", racy_write),
     ("bytes put twice", bytes_put_twice),
+    ("more than one portion", many_at_once),
     ("a log that never rests", busy_log),
     ("joined again in a conflict", joined_again_in_a_conflict),
     (

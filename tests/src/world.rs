@@ -81,6 +81,8 @@ pub struct World {
     pub(crate) mesh: MeshSecret,
     late: Vec<Vec<u8>>,
     ticks: u64,
+    /// How often users acted within a job.
+    pub(crate) slipped: u32,
     /// Start of an item's id whose fate is noted (MESH_ITEM).
     follow: Option<String>,
     /// Acts so far.
@@ -167,6 +169,7 @@ impl World {
             mesh,
             late,
             ticks: 0,
+            slipped: 0,
             follow: std::env::var("MESH_ITEM").ok(),
             acts: 0,
         };

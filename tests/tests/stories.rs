@@ -34,6 +34,7 @@ told!(
     swapped_names,
     racy_write,
     bytes_put_twice,
+    many_at_once,
     busy_log,
     joined_again_in_a_conflict,
     deleted_while_not_taking_part,

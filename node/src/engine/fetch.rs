@@ -1,7 +1,7 @@
 //! Contents on their way: from whom each is asked for, what came, and when it is asked for again.
 //!
 //! Fetches run beside everything else, since they only write below `.mesh/tmp`. What is staged there
-//! is bounded (`READY`), and under the name of a staged file nothing of the user's ever stands.
+//! is bounded (`Portions::ready`), and under the name of a staged file nothing of the user's ever stands.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,6 @@ use super::ignoring::{Verdict, verdict};
 use super::plan::{self, Next, Wanted};
 use super::registry::name_of;
 use super::space::{DISK, RETRY};
-use super::work::TURN;
 use super::{Effect, Engine, Job, Now, Space};
 use crate::content::staging;
 use crate::db::{DbError, base, items};
@@ -88,12 +87,10 @@ pub(super) struct Ready {
     pub(super) chunks: Vec<Chunk>,
 }
 
-/// Contents and bytes in one fetch.
-pub(super) const FETCH: (usize, u64) = (256, 16 << 20);
+/// Bytes in one fetch, unless a single content is larger.
+pub(super) const FETCH_BYTES: u64 = 16 << 20;
 /// Fetches under way per space.
 pub(super) const FETCHES: usize = 4;
-/// Staged contents waiting for their turn on the disk.
-pub(super) const READY: usize = 4_000;
 /// How long after a broken stream the same device is asked again, ms.
 const LOST: u64 = 300;
 /// How long a device that did not have a content is not asked for it again, ms.
@@ -176,13 +173,14 @@ impl Engine {
     /// While the disk is busy: asks for the contents of what comes next, so that the network does
     /// not wait for flushes. Items that need no content are put aside for the next pass.
     pub(super) fn fetch_ahead(&mut self, n: i64) -> Result<(), DbError> {
+        let portions = self.portions;
         let Some(space) = self.spaces.get(&n) else {
             return Ok(());
         };
         let slots = FETCHES.saturating_sub(space.fetching.len());
-        let room = (slots * FETCH.0).min(READY.saturating_sub(space.ready.len()));
-        let mut bytes_left = slots as u64 * FETCH.1;
-        if room < FETCH.0 {
+        let room = (slots * portions.fetch).min(portions.ready.saturating_sub(space.ready.len()));
+        let mut bytes_left = slots as u64 * FETCH_BYTES;
+        if room < portions.fetch {
             return Ok(());
         }
         self.load_queue(n)?;
@@ -192,7 +190,7 @@ impl Engine {
         let known = &self.registry;
         let names = |d: &DeviceId| name_of(known, d);
         let mut wants = Vec::new();
-        for _ in 0..TURN {
+        for _ in 0..portions.turn {
             if wants.len() >= room || bytes_left == 0 {
                 break;
             }
@@ -237,6 +235,7 @@ impl Engine {
             return;
         };
         let holders = self.listeners(&id);
+        let most = self.portions.fetch;
         let Some(space) = self.spaces.get_mut(&n) else {
             return;
         };
@@ -279,7 +278,7 @@ impl Engine {
             let list = groups.entry(device).or_default();
             let full = list
                 .last()
-                .is_none_or(|f| f.wants.len() >= FETCH.0 || f.bytes >= FETCH.1);
+                .is_none_or(|f| f.wants.len() >= most || f.bytes >= FETCH_BYTES);
             if full {
                 list.push(Fetch {
                     device,

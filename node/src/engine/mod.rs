@@ -91,6 +91,7 @@ pub use self::notice::Notice;
 pub(crate) use self::rules_asked::{PATTERN_HINT, rule_file};
 pub use self::space::Space;
 pub(crate) use self::undo::Scope;
+pub use self::work::Portions;
 use crate::db::{Db, DbError, marks};
 use crate::disk::RelPath;
 
@@ -146,6 +147,7 @@ pub struct Engine {
     blocked: BTreeSet<DeviceId>,
     twins: twins::Twins,
     flow: limit::Flow,
+    portions: Portions,
     /// When the event in hand came.
     seen_at: Now,
     /// What went wrong lately outside any space.
@@ -219,6 +221,7 @@ impl Engine {
             blocked: BTreeSet::new(),
             twins: twins::Twins::default(),
             flow: limit::Flow::default(),
+            portions: Portions::default(),
             seen_at: now,
             troubles: BTreeMap::new(),
             journal: journal::Journal::default(),

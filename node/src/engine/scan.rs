@@ -16,7 +16,7 @@ use super::membership::JOINING;
 use super::space::{Busy, Problem, RETRY, SCAN};
 use super::{Effect, Engine, Job, Now, Space};
 use crate::command::CommandError;
-use crate::db::{DbError, spaces};
+use crate::db::{DbError, dirty, spaces};
 use crate::disk::RelPath;
 use crate::disk::scan::{Found, Guard, Look, ProblemKind, ScanError, ScanReport, Scope};
 
@@ -298,6 +298,13 @@ impl Engine {
             return self.rules_hold(n, rules, waiters);
         }
         space.again = true;
+        // What came for an item that the user's own doing settled is thrown away when it is planned.
+        let staged: Vec<_> = space.staged_for.iter().map(|(item, _)| *item).collect();
+        for item in staged {
+            if !dirty::has(self.db.read(), n, &item)? && space.queued.insert(item) {
+                space.queue.push_back(item);
+            }
+        }
         let mut answer = Ok(());
         match result {
             Ok(report) => {

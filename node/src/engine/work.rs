@@ -10,7 +10,7 @@
 
 use ownmesh_crypto::{DeviceId, ItemId};
 
-use super::fetch::{FETCH, FETCHES, READY};
+use super::fetch::{FETCH_BYTES, FETCHES};
 use super::pass::Pass;
 use super::plan::{self, Wanted};
 use super::registry::name_of;
@@ -18,12 +18,37 @@ use super::steps::{Planned, one};
 use super::{Effect, Engine, Now, Space};
 use crate::db::{DbError, base, dirty, ignored};
 
-/// Steps in one group: a crash costs at most so many to redo.
-const GROUP: usize = 1_000;
-/// Items planned in one turn: the engine stays answerable in between.
-pub(super) const TURN: usize = 2_000;
+/// How much is done at once. What holds between two portions must hold wherever they end, so the
+/// simulation, whose spaces are small, runs with small ones too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portions {
+    /// Steps in one group: a crash costs at most so many to redo.
+    pub group: usize,
+    /// Items planned in one turn: the engine stays answerable in between.
+    pub turn: usize,
+    /// Contents in one fetch.
+    pub fetch: usize,
+    /// Staged contents waiting for their turn on the disk.
+    pub ready: usize,
+}
+
+impl Default for Portions {
+    fn default() -> Self {
+        Self {
+            group: 1_000,
+            turn: 2_000,
+            fetch: 256,
+            ready: 4_000,
+        }
+    }
+}
 
 impl Engine {
+    /// Works in other portions than usual from now on.
+    pub fn set_portions(&mut self, portions: Portions) {
+        self.portions = portions;
+    }
+
     /// Gives the disk of a space something to do, if there is anything.
     pub(super) fn work(&mut self, now: Now, n: i64) -> Result<(), DbError> {
         if self.spaces.get(&n).is_none_or(Space::is_paused) {
@@ -81,14 +106,14 @@ impl Engine {
         if self.brake(now, n)? {
             return Ok(());
         }
-        self.plan(n)?;
+        let looked_at_all = self.plan(n)?;
         self.express(now, n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
-            // What is still queued otherwise waits for a fetch that is under way.
-            let rest = if space.queue.is_empty() {
+            let rest = if space.queue.is_empty() && space.steps.is_empty() {
                 space.again || full
             } else {
-                space.fetching.is_empty()
+                // What found no place among the fetches waits for the end of one.
+                !looked_at_all || space.fetching.is_empty()
             };
             space.more = space.busy.is_none() && rest;
         }
@@ -97,12 +122,13 @@ impl Engine {
 
     /// Reads the next part of the list. Returns whether there may be more of it.
     pub(super) fn load_queue(&mut self, n: i64) -> Result<bool, DbError> {
+        let turn = self.portions.turn;
         let Some(space) = self.spaces.get_mut(&n) else {
             return Ok(false);
         };
         let mut full = false;
         while space.queue.is_empty() {
-            let part = dirty::after(self.db.read(), n, space.cursor, TURN)?;
+            let part = dirty::after(self.db.read(), n, space.cursor, turn)?;
             if part.is_empty() {
                 if !std::mem::take(&mut space.again) || space.cursor == 0 {
                     return Ok(false);
@@ -110,7 +136,7 @@ impl Engine {
                 space.cursor = 0;
                 continue;
             }
-            full = part.len() == TURN;
+            full = part.len() == turn;
             space.cursor = part.last().map_or(0, |p| p.0);
             for (_, item) in part {
                 if space.queued.insert(item) {
@@ -121,23 +147,25 @@ impl Engine {
         Ok(full)
     }
 
-    fn plan(&mut self, n: i64) -> Result<(), DbError> {
+    /// Plans a turn. Returns false if there is more, and it can be planned at once.
+    fn plan(&mut self, n: i64) -> Result<bool, DbError> {
+        let portions = self.portions;
         let Some(space) = self.spaces.get(&n) else {
-            return Ok(());
+            return Ok(true);
         };
         debug_assert!(space.busy.is_none(), "one job at a time");
         if space.queue.is_empty() && space.steps.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut wants: Vec<(ItemId, Wanted)> = Vec::new();
         let slots = FETCHES.saturating_sub(space.fetching.len());
-        let room = slots * FETCH.0;
-        let mut bytes_left = slots as u64 * FETCH.1;
+        let room = slots * portions.fetch;
+        let mut bytes_left = slots as u64 * FETCH_BYTES;
         let mut queue: Vec<ItemId> = Vec::new();
         let Some(space) = self.spaces.get_mut(&n) else {
-            return Ok(());
+            return Ok(true);
         };
-        while queue.len() < TURN {
+        while queue.len() < portions.turn {
             let Some(item) = space.steps.pop_front().or_else(|| space.queue.pop_front()) else {
                 break;
             };
@@ -152,9 +180,8 @@ impl Engine {
         let group = self.db.write(|tx| {
             let mut pass = Pass::new(tx, n, space.traits.folds);
             for item in queue {
-                if pass.group.len() >= GROUP
+                if pass.group.len() >= portions.group
                     || wants.len() >= room && space.ready.is_empty()
-                    || wants.len() >= READY
                 {
                     left.push(item);
                     continue;
@@ -171,7 +198,8 @@ impl Engine {
                     }
                     Planned::Stepped | Planned::Later => {}
                     Planned::Fetch(wanted) => {
-                        if wants.len() + wanted.len() <= room && bytes_left > 0 {
+                        let first = wants.is_empty() && room > 0;
+                        if first || wants.len() + wanted.len() <= room && bytes_left > 0 {
                             let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
                             bytes_left = bytes_left.saturating_sub(bytes);
                             wants.extend(wanted.into_iter().map(|w| (item, w)));
@@ -191,7 +219,10 @@ impl Engine {
             pass.drop_parked();
             Ok::<_, DbError>(pass.group)
         })?;
+        let mut looked_at_all = true;
         if let Some(space) = self.spaces.get_mut(&n) {
+            let beyond = !space.steps.is_empty() || !space.queue.is_empty();
+            looked_at_all = !left.is_empty() || !beyond;
             for item in left.into_iter().rev() {
                 if space.queued.insert(item) {
                     space.steps.push_front(item);
@@ -204,9 +235,9 @@ impl Engine {
         }
         self.tell_blocked(n);
         self.start_fetches(n, wants);
-        if group.is_empty() {
-            return Ok(());
+        if !group.is_empty() {
+            self.start_group(n, group)?;
         }
-        self.start_group(n, group)
+        Ok(looked_at_all)
     }
 }

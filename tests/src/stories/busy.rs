@@ -4,6 +4,7 @@ use ownmesh_node::engine::Event;
 
 use super::*;
 use crate::mem_disk::Entry;
+use crate::seeds::SMALL;
 
 /// A write in the same tick as the hashing before it leaves no trace in times and sizes: whichever of a
 /// look's reads it falls between.
@@ -37,6 +38,31 @@ fn written_at(read: u64) {
     look(&mut world, 0);
     let world = end(world);
     assert_eq!(files(&world, 1)["f1"], "bb");
+}
+
+/// More than fits into one portion of anything, and nothing happens that would wake anybody.
+pub fn many_at_once() {
+    for n in 0..24 {
+        let mut world = world(&["alice", "bob"], 2);
+        vary(&mut world, n);
+        world.weather.disk = [20, 300][usize::from(n % 2 == 1)];
+        for device in &mut world.devices {
+            device.portions = SMALL;
+            let engine = device.engine.as_mut().expect("it runs");
+            engine.set_portions(SMALL);
+        }
+        act(&mut world, 0, |d| {
+            for f in 0..40 + 3 * n {
+                d.user_write(&format!("f{f}"), &format!("{f}"));
+            }
+        });
+        look(&mut world, 0);
+        let until = world.now + 120_000;
+        world.run_until(until);
+        let there = files(&world, 1).len();
+        assert_eq!(there, files(&world, 0).len(), "{n}");
+        end(world);
+    }
 }
 
 /// A log that is written every second is not taken in every second, and all of it in the end.
