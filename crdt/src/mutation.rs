@@ -70,6 +70,8 @@ pub enum M {
     ScanOnce,
     /// Whoever was asked for state is waited for, whatever comes.
     GiverForEver,
+    /// What a turn of the planner did not get to waits for something to happen.
+    RestForgotten,
     /// A folder of which not all is watched is scanned no more often than another.
     UnwatchedForgotten,
     /// What is ignored is written and removed as if it were not.
@@ -112,6 +114,7 @@ pub const ALL: &[M] = &[
     M::LeaveSaidOnce,
     M::ScanOnce,
     M::GiverForEver,
+    M::RestForgotten,
     M::UnwatchedForgotten,
     M::RulesForgotten,
     M::RulesAfterMerge,

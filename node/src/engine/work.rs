@@ -8,6 +8,7 @@
 //! taken before the first full scan has ended, or while the space is stopped: what is there must be
 //! known first.
 
+use ownmesh_crdt::mutated;
 use ownmesh_crypto::{DeviceId, ItemId};
 
 use super::fetch::{FETCH_BYTES, FETCHES};
@@ -109,7 +110,8 @@ impl Engine {
         let looked_at_all = self.plan(n)?;
         self.express(now, n)?;
         if let Some(space) = self.spaces.get_mut(&n) {
-            let rest = if space.queue.is_empty() && space.steps.is_empty() {
+            let steps = !mutated!(RestForgotten) && !space.steps.is_empty();
+            let rest = if space.queue.is_empty() && !steps {
                 space.again || full
             } else {
                 // What found no place among the fetches waits for the end of one.

@@ -53,7 +53,7 @@ pub fn many_at_once() {
         }
         act(&mut world, 0, |d| {
             for f in 0..40 + 3 * n {
-                d.user_write(&format!("f{f}"), &format!("{f}"));
+                d.user_write(&format!("f{f}"), f.to_string());
             }
         });
         look(&mut world, 0);
